@@ -1,0 +1,59 @@
+/**
+ * @file ntk.h
+ * @brief The neural tangent kernel's Gram matrix H, its spectrum, and its limit at infinite width.
+ *
+ * H is scale-free: J J^T = q H (sntk_kernel_scale). H_(i,l),(j,l') = K_ij (U U^T)_(i,l),(j,l') with K = X X^T and feature rows
+ * softmax sqrt(m) S_ir (A_lr - f_il), exp exp(Z_ir) A_lr / sqrt m, relu [Z_ir > 0] A_lr / sqrt m. Row index i + n l: outputs are blocks.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef SOFTNTK_NTK_H
+#define SOFTNTK_NTK_H
+
+#include <stdint.h>
+
+#include "softntk/context.h"
+#include "softntk/network.h"
+#include "softntk/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * @brief The Gram matrix at the network's current weights.
+ * @param[in]  inputs n x d row-major, host, finite.
+ * @param[out] gram   np x np, host, symmetric, float64.
+ * @return SNTK_OK; SNTK_ERR_OVERFLOW; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED.
+ * @note Two walks over the width in slabs; memory O(np slab + (np)^2), independent of the width. Precision f32: features in
+ *       f32, products of a slab in f32, slabs added in f64; relative error in |H|_F a few C eps (see network.h).
+ */
+SNTK_API sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                                   double *gram);
+
+/** @brief Bytes that sntk_ntk_gram() takes beyond network and result; -1 where it does not fit 63 bits. */
+SNTK_API int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples);
+
+/**
+ * @brief H at infinite width for Gaussian weights: block diagonal over outputs, K o kappa with kappa_ij = exp(sigma^2 K_ij) (softmax),
+ *        exp(sigma^2 |x_i + x_j|^2 / 2) (exp), (pi - arccos rho_ij) / (2 pi) (relu; 0 where a row is zero).
+ * @param[out] block  n x n, host: one output's block.
+ * @return SNTK_OK; SNTK_ERR_OVERFLOW if an entry is not finite.
+ */
+SNTK_API sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, double sigma,
+                                       const double *inputs, int64_t samples, int64_t dim, double *block);
+
+/**
+ * @brief Eigenvalues of a symmetric matrix, ascending.
+ * @param[in]  matrix size x size, host, symmetric; not changed.
+ * @param[out] values size.
+ * @return SNTK_OK; SNTK_ERR_NUMERICAL if the solver does not converge; SNTK_ERR_MEMORY.
+ * @note Backward stable: absolute error of each about size eps |H|_2 with eps = 2^-53.
+ */
+SNTK_API sntk_status sntk_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, double *values);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
