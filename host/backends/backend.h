@@ -2,12 +2,13 @@
  * @file backend.h
  * @brief The table of operations that every backend fills: small, fused, in the problem's own words.
  *
- * Conventions. "Backend memory" is what alloc returns (on a host backend ordinary memory). Matrices are row-major with a leading
- * dimension ld in elements. `real` is float or double by the view's type. Per-sample statistics are float64 in host memory: they
- * are n x (p + 2) numbers, the only thing that crosses the width. Every reduction runs in a fixed order.
+ * Conventions. "Backend memory" is what alloc returns (on a host backend ordinary memory). Matrices are row-major with
+ * a leading dimension ld in elements. `real` is float or double by the view's type. Per-sample statistics are float64
+ * in host memory: they are n x (p + 2) numbers, the only thing that crosses the width. Every reduction runs in a fixed
+ * order.
  *
- * Operations are called with valid arguments (the engine checks shapes and domains); they report what only they can see:
- * non-finite numbers, memory, the device.
+ * Operations are called with valid arguments (the engine checks shapes and domains); they report what only they can
+ * see: non-finite numbers, memory, the device.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -32,33 +33,34 @@ typedef struct sntk_neurons {
   sntk_activation activation;
   sntk_layout layout;
   sntk_precision type;
-  int64_t width;         /* m of the whole network: for sqrt(m) in the features */
-  int64_t count;         /* columns here: neurons, or pairs in the paired layout */
-  int64_t dim, outputs;  /* d, p */
-  void *base;            /* real, dim x count */
-  void *shift[2];        /* real, dim x count; NULL where the layout has none */
-  int8_t *signs;         /* outputs x count */
-  int64_t ld;            /* of base and shifts */
+  int64_t width;        /* m of the whole network: for sqrt(m) in the features */
+  int64_t count;        /* columns here: neurons, or pairs in the paired layout */
+  int64_t dim, outputs; /* d, p */
+  void *base;           /* real, dim x count */
+  void *shift[2];       /* real, dim x count; NULL where the layout has none */
+  int8_t *signs;        /* outputs x count */
+  int64_t ld;           /* of base and shifts */
   int64_t ld_signs;
 } sntk_neurons;
 
-/* Samples in backend memory: real (n x d) in the computation's type, and float64 for what must be taken once exactly. */
+/* Samples in backend memory: real (n x d) in the computation's type, and float64 for what must be taken once exactly.
+ */
 typedef struct sntk_samples {
   int64_t count, dim;
   sntk_precision type;
-  const void *x;      /* real, count x dim, no gaps */
-  const double *x64;  /* count x dim, no gaps; may equal x */
+  const void *x;     /* real, count x dim, no gaps */
+  const double *x64; /* count x dim, no gaps; may equal x */
 } sntk_samples;
 
-/* Statistics of every sample over a range of neurons; host memory. An empty range is max -inf (0 unless softmax), sum 0, t 0.
- * softmax: max_i = max_r z_ir, sum_i = sum_r exp(z_ir - max_i), t_il = sum_r A_lr exp(z_ir - max_i).
- * exp, relu: max 0, sum 0, t_il = sum_r A_lr phi(z_ir).
- * Displaced and paired layouts hold the CHANGE against the base (sum of E e, sum of A E e; see MATH in network.c), max fixed. */
+/* Statistics of every sample over a range of neurons; host memory. An empty range is max -inf (0 unless softmax), sum
+ * 0, t 0. softmax: max_i = max_r z_ir, sum_i = sum_r exp(z_ir - max_i), t_il = sum_r A_lr exp(z_ir - max_i). exp, relu:
+ * max 0, sum 0, t_il = sum_r A_lr phi(z_ir). Displaced and paired layouts hold the CHANGE against the base (sum of E e,
+ * sum of A E e; see MATH in network.c), max fixed. */
 typedef struct sntk_stats {
   int64_t samples, outputs;
-  double *max;   /* n */
-  double *sum;   /* n */
-  double *t;     /* n x p */
+  double *max;      /* n */
+  double *sum;      /* n */
+  double *t;        /* n x p */
   double shift_max; /* displaced, paired: max |x_i . D_r| seen */
 } sntk_stats;
 
@@ -75,7 +77,8 @@ typedef struct sntk_pull {
 typedef struct sntk_source {
   uint64_t seed;
   double sigma;
-  bool symmetric; /* neurons 2q, 2q+1 share numbers of pair q; only with plain or displaced layouts (paired columns are pairs) */
+  bool symmetric; /* neurons 2q, 2q+1 share numbers of pair q; only with plain or displaced layouts (paired columns are
+                     pairs) */
 } sntk_source;
 
 typedef struct sntk_backend {
@@ -93,9 +96,9 @@ typedef struct sntk_backend {
   sntk_status (*upload)(sntk_context *ctx, void *to, const void *from_host, int64_t bytes);
   sntk_status (*download)(sntk_context *ctx, void *to_host, const void *from, int64_t bytes);
 
-  /* base(k, j) = float32(float32(sigma) * normal(k + d q)) and signs(l, j) = word(l + p q), where column j is column first + j of
-   * the network and q its number stream's index; with `symmetric` and a layout of single neurons q = (first + j) / 2 and odd
-   * neurons have the opposite signs. */
+  /* base(k, j) = float32(float32(sigma) * normal(k + d q)) and signs(l, j) = word(l + p q), where column j is column
+   * first + j of the network and q its number stream's index; with `symmetric` and a layout of single neurons q =
+   * (first + j) / 2 and odd neurons have the opposite signs. */
   sntk_status (*random_weights)(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *neurons);
   sntk_status (*random_signs)(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *neurons);
 
@@ -111,32 +114,35 @@ typedef struct sntk_backend {
    * out: real, dim x count; paired: out[0] and out[1]; else out[0]. */
   sntk_status (*gradient)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
                           const sntk_pull *pull, void *const out[2], int64_t ld);
-  /* W -= eta X^T G in place (plain: base, else shifts). Adds |update|^2 and |stored update - update|^2 to norms[0] and norms[1]. */
+  /* W -= eta X^T G in place (plain: base, else shifts). Adds |update|^2 and |stored update - update|^2 to norms[0] and
+   * norms[1]. */
   sntk_status (*descent)(sntk_context *ctx, sntk_neurons *neurons, const sntk_samples *samples, const sntk_pull *pull,
                          double eta, double norms[2]);
-  /* J v, raw: dot(i, l) += sum_r A_lr G'_ir (x_i . v_r) and mean(i) += sum_r G'_ir (x_i . v_r), G' = S, exp(z) or [z > 0].
-   * J v = s (dot - f mean) for softmax, s dot else. `direction` as gradient's out. */
+  /* J v, raw: dot(i, l) += sum_r A_lr G'_ir (x_i . v_r) and mean(i) += sum_r G'_ir (x_i . v_r), G' = S, exp(z) or [z >
+   * 0]. J v = s (dot - f mean) for softmax, s dot else. `direction` as gradient's out. */
   sntk_status (*push)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples, const double *max,
                       const double *sum, const void *const direction[2], int64_t ld, double *dot, double *mean);
 
-  /* Feature rows of the range: u(i + n l, j), real, np x (neurons in the range), ld. Paired: columns j and count + j. */
+  /* Feature rows of the range: u(i + n l, j), real, np x (neurons in the range), ld. Paired: columns j and count + j.
+   */
   sntk_status (*features)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
                           const double *max, const double *sum, const double *f, void *u, int64_t ld);
   /* gram += u u^T, lower triangle; gram float64 backend memory, rows x rows. */
-  sntk_status (*gram_add)(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols,
-                          int64_t ld, double *gram);
+  sntk_status (*gram_add)(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols, int64_t ld,
+                          double *gram);
   /* gram_(i + n l)(j + n l') *= x_i . x_j in float64, then the lower triangle is mirrored. */
   sntk_status (*gram_finish)(sntk_context *ctx, const sntk_samples *samples, int64_t outputs, double *gram);
   /* Eigenvalues, ascending, of a symmetric matrix in backend memory; the matrix is destroyed. values: host. */
   sntk_status (*eigenvalues)(sntk_context *ctx, double *matrix, int64_t size, double *values);
 
-  /* *movement = max(*movement, max_r |w_r - origin_r|_2), w the weights (base + shift), origin real dim x neurons of single
-   * neurons (paired: dim x pairs), or NULL: the base itself. */
+  /* *movement = max(*movement, max_r |w_r - origin_r|_2), w the weights (base + shift), origin real dim x neurons of
+   * single neurons (paired: dim x pairs), or NULL: the base itself. */
   sntk_status (*movement)(sntk_context *ctx, const sntk_neurons *neurons, const void *origin, int64_t ld,
                           double *movement);
   /* Displaced: base' = fl(base + shift), shift' = the exact remainder. */
   sntk_status (*move_base)(sntk_context *ctx, sntk_neurons *neurons);
-  /* The same network in the displaced layout: column 2q from shift[0], 2q + 1 from shift[1]. `to` is allocated by the caller. */
+  /* The same network in the displaced layout: column 2q from shift[0], 2q + 1 from shift[1]. `to` is allocated by the
+   * caller. */
   sntk_status (*unpair)(sntk_context *ctx, const sntk_neurons *paired, sntk_neurons *to);
   /* Weights as float64: out(k, r) over single neurons of the range, host, dim x neurons. */
   sntk_status (*read_weights)(sntk_context *ctx, const sntk_neurons *neurons, double *out, int64_t ld);
@@ -161,7 +167,8 @@ static inline sntk_neurons sntk_neurons_slice(const sntk_neurons *v, int64_t fir
 }
 
 /* Merges the partial (max, sum, t) into one sample's running values: an empty part (-inf, 0, 0) never makes a NaN. */
-static inline void sntk_merge(double *max, double *sum, double *t, double max2, double sum2, const double *t2, int64_t outputs) {
+static inline void sntk_merge(double *max, double *sum, double *t, double max2, double sum2, const double *t2,
+                              int64_t outputs) {
   const double top = *max > max2 ? *max : max2;
   const double w = *max == top ? 1.0 : exp(*max - top), w2 = max2 == top ? 1.0 : exp(max2 - top);
   *max = top;

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "softntk/version.h"
 #include "core/git_commit.h"
+#include "softntk/version.h"
 
 const char *sntk_version(void) { return SNTK_VERSION_STRING; }
 
@@ -23,7 +23,7 @@ sntk_status sntk_context_create(sntk_context **ctx) {
   *ctx = calloc(1, sizeof **ctx);
   if (!*ctx) return SNTK_ERR_MEMORY;
   (*ctx)->threads = 1;
-  snprintf((*ctx)->device_name, sizeof (*ctx)->device_name, "none");
+  snprintf((*ctx)->device_name, sizeof(*ctx)->device_name, "none");
   return SNTK_OK;
 }
 
@@ -92,7 +92,8 @@ sntk_status sntk_alloc(sntk_context *ctx, const char *what, int64_t count, size_
   *out = NULL;
   const int64_t bytes = sntk_size_mul(count, (int64_t)size);
   if (bytes < 0 || bytes > INT64_MAX - 64)
-    return sntk_fail(ctx, SNTK_ERR_SHAPE, "%s: %lld elements of %zu bytes do not fit an address", what, (long long)count, size);
+    return sntk_fail(ctx, SNTK_ERR_SHAPE, "%s: %lld elements of %zu bytes do not fit an address", what,
+                     (long long)count, size);
   *out = aligned_alloc(64, (size_t)(bytes / 64 + 1) * 64);
   if (!*out) {
     char text[32];

@@ -29,10 +29,10 @@ struct sntk_context {
 };
 
 /* Passes a failure on; for functions that own nothing that must be freed. */
-#define SNTK_TRY(call)                                \
-  do {                                                \
-    const sntk_status sntk_try_status_ = (call);      \
-    if (sntk_try_status_ != SNTK_OK) return sntk_try_status_; \
+#define SNTK_TRY(call)                                                                                                 \
+  do {                                                                                                                 \
+    const sntk_status sntk_try_status_ = (call);                                                                       \
+    if (sntk_try_status_ != SNTK_OK) return sntk_try_status_;                                                          \
   } while (0)
 
 /* Sets the context's error text and returns `status`. ctx may be NULL. */
@@ -49,12 +49,13 @@ sntk_status sntk_check_interrupt(sntk_context *ctx);
 /* Calls the progress function, if any. */
 void sntk_report_progress(sntk_context *ctx, const char *what, int64_t done, int64_t total, double loss);
 
-/* Sizes: each returns -1 where the result does not fit in 63 bits or an argument is negative, so that they can be nested. */
+/* Sizes: each returns -1 where the result does not fit in 63 bits or an argument is negative, so that they can be
+ * nested. */
 int64_t sntk_size_mul(int64_t a, int64_t b);
 int64_t sntk_size_add(int64_t a, int64_t b);
 
-/* malloc of count * size bytes aligned to 64, never zero bytes; SNTK_ERR_SHAPE on overflow, SNTK_ERR_MEMORY with `what` in the
- * text. Free with free(). */
+/* malloc of count * size bytes aligned to 64, never zero bytes; SNTK_ERR_SHAPE on overflow, SNTK_ERR_MEMORY with `what`
+ * in the text. Free with free(). */
 sntk_status sntk_alloc(sntk_context *ctx, const char *what, int64_t count, size_t size, void **out);
 
 /* "1.5 GiB" into buffer (at least 32 bytes); returns buffer. */

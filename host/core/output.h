@@ -22,28 +22,40 @@ char *sntk_json_text(const json_t *value);
 /* sntk_run_add for a json_t; does not take the reference. */
 sntk_status sntk_run_add_json(sntk_context *ctx, sntk_run *run, const json_t *point);
 
-/* What run.json says of the run's device; set once before sntk_run_open. Strings are copied. */
+/* What run.json says of the run's device. Strings are copied. */
 typedef struct sntk_run_device {
   const char *backend, *name;
   int threads;
   bool emulated;
 } sntk_run_device;
 
-/* Members "device" of run.json; may be called before the next rewrite (sntk_run_close). */
+/* Member "device" of run.json from its next rewrite (sntk_run_close) on; until then the context's backend, if one is
+ * open. */
 void sntk_run_set_device(sntk_run *run, const sntk_run_device *device);
 
-/* run.h5: written to a temporary file beside `path`, synced and renamed by sntk_h5_close with commit true, removed otherwise.
- * HDF5 file locking is off; the library's own error printing is off and its text put into the error. */
+/* Puts a finished temporary file of the same directory in the place of `path`: sync, rename, sync of the directory. */
+sntk_status sntk_replace_file(sntk_context *ctx, const char *temporary, const char *path);
+
+/* run.h5: written to a temporary file beside `path`, synced and renamed by sntk_h5_close with commit true, removed
+ * otherwise (also where an earlier write failed). One writer a path at a time: the run's lock sees to it. The disk's
+ * room is taken before a dataset is written, so the file ends in some KiB that no dataset uses. HDF5 file locking is
+ * off; its error printing is off during our calls, and its text is put into the error. */
 typedef struct sntk_h5 sntk_h5;
 sntk_status sntk_h5_create(sntk_context *ctx, const char *path, sntk_h5 **file);
 /* Row-major data; cols 0 makes a vector of `rows`. Parent groups are made. `name` like "/history/loss". */
-sntk_status sntk_h5_write_f64(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols, const double *data);
-sntk_status sntk_h5_write_f32(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols, const float *data);
-sntk_status sntk_h5_write_i64(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols, const int64_t *data);
-sntk_status sntk_h5_write_i8(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols, const int8_t *data);
-/* A dataset that is filled by column ranges: [first, first + count) of rows x cols, for matrices too wide to hold twice. type: 'f', 'd' or 'b' (int8). */
+sntk_status sntk_h5_write_f64(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols,
+                              const double *data);
+sntk_status sntk_h5_write_f32(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols,
+                              const float *data);
+sntk_status sntk_h5_write_i64(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols,
+                              const int64_t *data);
+sntk_status sntk_h5_write_i8(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t rows, int64_t cols,
+                             const int8_t *data);
+/* A dataset that is filled by column ranges: [first, first + count) of rows x cols, for matrices too wide to hold
+ * twice. type: 'f', 'd' or 'b' (int8). data: rows x count, row-major, of that type. */
 sntk_status sntk_h5_begin(sntk_context *ctx, sntk_h5 *file, const char *name, char type, int64_t rows, int64_t cols);
-sntk_status sntk_h5_write_columns(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t first, int64_t count, const void *data);
+sntk_status sntk_h5_write_columns(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t first, int64_t count,
+                                  const void *data);
 sntk_status sntk_h5_close(sntk_context *ctx, sntk_h5 *file, bool commit);
 
 #endif

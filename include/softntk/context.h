@@ -33,7 +33,7 @@ typedef struct sntk_context_options {
   int64_t memory_limit; /**< bytes the engine may plan for; 0: what the machine has available */
 } sntk_context_options;
 
-#define SNTK_CONTEXT_OPTIONS_INIT \
+#define SNTK_CONTEXT_OPTIONS_INIT                                                                                      \
   { "auto", 0, 0, 0 }
 
 /** @brief A unit of work under way, for a progress line. */
@@ -79,7 +79,8 @@ SNTK_API int64_t sntk_context_memory(const sntk_context *ctx);
 /** @brief The type in which the open backend computes when asked for `wanted` (ref: always SNTK_F64). */
 SNTK_API sntk_precision sntk_context_precision(const sntk_context *ctx, sntk_precision wanted);
 
-/** @brief Sets a flag polled between steps; nonzero stops with SNTK_ERR_INTERRUPTED. The flag must outlive the context. */
+/** @brief Sets a flag polled between steps; nonzero stops with SNTK_ERR_INTERRUPTED. The flag must outlive the context.
+ */
 SNTK_API void sntk_context_set_interrupt(sntk_context *ctx, const volatile sig_atomic_t *flag);
 
 /** @brief Sets a function called between steps, from the calling thread. NULL removes it. */

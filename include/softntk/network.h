@@ -6,8 +6,8 @@
  * - softmax: S_ir = exp(Z_ir) / sum_q exp(Z_iq), f_il = sum_r A_lr S_ir
  * - exp:     f_il = sum_r A_lr exp(Z_ir)
  * - relu:    f_il = sum_r A_lr max(Z_ir, 0)
- * F = s f. Scale `paper`: s = m (softmax), 1 (exp), 1/sqrt m (relu). Scale `ntk`: s = sqrt m (softmax), 1/sqrt m (exp, relu),
- * in which J J^T stays O(1) for all three.
+ * F = s f. Scale `paper`: s = m (softmax), 1 (exp), 1/sqrt m (relu). Scale `ntk`: s = sqrt m (softmax), 1/sqrt m (exp,
+ * relu), in which J J^T stays O(1) for all three.
  *
  * @see arXiv 2405.03251 (softmax), arXiv 2303.16504 (exp), Munteanu et al., ICML 2022 (relu, symmetric initialization).
  *
@@ -54,11 +54,12 @@ typedef struct sntk_network_options {
   sntk_precision precision;
   uint64_t seed;
   const double *weights; /**< d x m row-major, or NULL: random. With weights, init is ignored. Copied. */
-  const double *signs;   /**< p x m of +1 and -1, or NULL: random. Copied. With signs, symmetric initialization needs weights too. */
-  bool streamed;         /**< true: weights are made anew for each slab and never stored; such a network cannot be trained */
+  const double *signs;   /**< p x m of +1 and -1, or NULL: random. Copied. With signs, symmetric initialization needs
+                            weights too. */
+  bool streamed; /**< true: weights are made anew for each slab and never stored; such a network cannot be trained */
 } sntk_network_options;
 
-#define SNTK_NETWORK_OPTIONS_INIT                                                                                       \
+#define SNTK_NETWORK_OPTIONS_INIT                                                                                      \
   { SNTK_SOFTMAX, 0, 0, 1, 1.0, SNTK_SCALE_NTK, SNTK_INIT_SYMMETRIC, SNTK_FORM_AUTO, SNTK_F32, 1, 0, 0, false }
 
 typedef struct sntk_network sntk_network;
@@ -94,17 +95,19 @@ SNTK_API double sntk_kernel_scale(sntk_activation activation, sntk_scale scale, 
  * @param[in]  inputs  n x d row-major, host, finite.
  * @param[out] outputs n x p row-major, host; may not alias inputs.
  * @return SNTK_OK; SNTK_ERR_OVERFLOW if a logit or output is not finite; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED.
- * @note Never stores n x m. Fixed reduction order. f32: absolute error of f at most C eps (1 + |f|) with eps = 2^-24 and
- *       C = d |x||w| + 1.5 max|z - max z| + h + 4, h the longest f32 addition chain (a slab of neurons).
+ * @note Never stores n x m. Fixed reduction order. f32: absolute error of f at most C eps (1 + |f|) with eps = 2^-24
+ * and C = d |x||w| + 1.5 max|z - max z| + h + 4, h the longest f32 addition chain (a slab of neurons).
  */
 SNTK_API sntk_status sntk_network_forward(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                           double *outputs);
 
-/** @brief Copies weights of neurons [first, first + count), dim x count row-major float64. @return SNTK_OK; SNTK_ERR_ARGUMENT; SNTK_ERR_MEMORY. */
+/** @brief Copies weights of neurons [first, first + count), dim x count row-major float64. @return SNTK_OK;
+ * SNTK_ERR_ARGUMENT; SNTK_ERR_MEMORY. */
 SNTK_API sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count,
                                           double *weights);
 
-/** @brief Copies signs of neurons [first, first + count), outputs x count row-major. @return as sntk_network_weights(). */
+/** @brief Copies signs of neurons [first, first + count), outputs x count row-major. @return as sntk_network_weights().
+ */
 SNTK_API sntk_status sntk_network_signs(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count,
                                         int8_t *signs);
 

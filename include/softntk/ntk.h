@@ -2,8 +2,9 @@
  * @file ntk.h
  * @brief The neural tangent kernel's Gram matrix H, its spectrum, and its limit at infinite width.
  *
- * H is scale-free: J J^T = q H (sntk_kernel_scale). H_(i,l),(j,l') = K_ij (U U^T)_(i,l),(j,l') with K = X X^T and feature rows
- * softmax sqrt(m) S_ir (A_lr - f_il), exp exp(Z_ir) A_lr / sqrt m, relu [Z_ir > 0] A_lr / sqrt m. Row index i + n l: outputs are blocks.
+ * H is scale-free: J J^T = q H (sntk_kernel_scale). H_(i,l),(j,l') = K_ij (U U^T)_(i,l),(j,l') with K = X X^T and
+ * feature rows softmax sqrt(m) S_ir (A_lr - f_il), exp exp(Z_ir) A_lr / sqrt m, relu [Z_ir > 0] A_lr / sqrt m. Row
+ * index i + n l: outputs are blocks.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -25,8 +26,8 @@ extern "C" {
  * @param[in]  inputs n x d row-major, host, finite.
  * @param[out] gram   np x np, host, symmetric, float64.
  * @return SNTK_OK; SNTK_ERR_OVERFLOW; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED.
- * @note Two walks over the width in slabs; memory O(np slab + (np)^2), independent of the width. Precision f32: features in
- *       f32, products of a slab in f32, slabs added in f64; relative error in |H|_F a few C eps (see network.h).
+ * @note Two walks over the width in slabs; memory O(np slab + (np)^2), independent of the width. Precision f32:
+ * features in f32, products of a slab in f32, slabs added in f64; relative error in |H|_F a few C eps (see network.h).
  */
 SNTK_API sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                    double *gram);
@@ -35,8 +36,8 @@ SNTK_API sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const d
 SNTK_API int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples);
 
 /**
- * @brief H at infinite width for Gaussian weights: block diagonal over outputs, K o kappa with kappa_ij = exp(sigma^2 K_ij) (softmax),
- *        exp(sigma^2 |x_i + x_j|^2 / 2) (exp), (pi - arccos rho_ij) / (2 pi) (relu; 0 where a row is zero).
+ * @brief H at infinite width for Gaussian weights: block diagonal over outputs, K o kappa with kappa_ij = exp(sigma^2
+ * K_ij) (softmax), exp(sigma^2 |x_i + x_j|^2 / 2) (exp), (pi - arccos rho_ij) / (2 pi) (relu; 0 where a row is zero).
  * @param[out] block  n x n, host: one output's block.
  * @return SNTK_OK; SNTK_ERR_OVERFLOW if an entry is not finite.
  */

@@ -3,8 +3,9 @@
  * @brief Counter-based random numbers: every value is a pure function of (seed, stream, index).
  *
  * Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) with
- * key = {seed low, seed high} and counter = {low(index / 4), high(index / 4), stream low, stream high}; word index % 4 of the
- * block is the value. The same mapping gives cuRAND's Philox sequence for (seed, subsequence = stream, offset = index).
+ * key = {seed low, seed high} and counter = {low(index / 4), high(index / 4), stream low, stream high}; word index % 4
+ * of the block is the value. The same mapping gives cuRAND's Philox sequence for (seed, subsequence = stream, offset =
+ * index).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -34,7 +35,7 @@ typedef enum sntk_stream {
 /** @brief 32 random bits. */
 SNTK_API uint32_t sntk_rng_word(uint64_t seed, uint64_t stream, uint64_t index);
 
-/** @brief Uniform in (0, 1), 53 bits, from words 2 index and 2 index + 1. */
+/** @brief Uniform in (0, 1), 52 bits, from words 2 index and 2 index + 1. */
 SNTK_API double sntk_rng_uniform(uint64_t seed, uint64_t stream, uint64_t index);
 
 /** @brief Standard normal (float32-valued): the same bits on every backend. |value| <= 6.77. */

@@ -2,8 +2,9 @@
  * @file run.h
  * @brief What a run leaves in its directory: run.json, points.jsonl (or points.<I>of<N>.jsonl), run.h5.
  *
- * points.jsonl holds one JSON object a finished point, appended and synced, so a killed run loses at most the point under way.
- * Each line ends in a "crc32" member over the bytes before it. A torn last line is dropped with a notice when the run resumes.
+ * points.jsonl holds one JSON object a finished point, appended and synced, so a killed run loses at most the point
+ * under way. Each line ends in a "crc32" member over the bytes before it. A torn last line is dropped with a notice
+ * when the run resumes.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -32,11 +33,11 @@ typedef struct sntk_run_options {
 } sntk_run_options;
 
 /**
- * @brief Starts or resumes a run: makes the directory, locks this shard's points file, reads the points of every shard, writes
- *        run.json (shard 0) with status "running".
- * @return SNTK_OK; SNTK_ERR_EXISTS (a run is there and resume is false; or another process writes the same points file);
- *         SNTK_ERR_CONFIG (resume with a changed configuration: names the first key that differs); SNTK_ERR_DATA (a line other
- *         than the last is damaged); SNTK_ERR_IO.
+ * @brief Starts or resumes a run: makes the directory, locks this shard's points file, reads the points of every shard,
+ * writes run.json (shard 0) with status "running".
+ * @return SNTK_OK; SNTK_ERR_EXISTS (a run is there and resume is false; or another process writes the same points
+ * file); SNTK_ERR_CONFIG (resume with a changed configuration: names the first key that differs); SNTK_ERR_DATA (a line
+ * other than the last is damaged); SNTK_ERR_IO.
  */
 SNTK_API sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sntk_run **run);
 

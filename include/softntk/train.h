@@ -19,24 +19,26 @@ extern "C" {
 #endif
 
 typedef enum sntk_eta_rule {
-  SNTK_ETA_AUTO = 0, /**< 1 / lambda_max(J J^T at W0), by Lanczos through J v and J^T u; the linearized limit is 2 / lambda_max */
-  SNTK_ETA_THEORY,   /**< eta q = 0.1 lambda / ((np)^2 exp(16 B)), B = max(C sigma sqrt(log(np / delta)), 1); relu: B = 0 */
+  SNTK_ETA_AUTO =
+      0, /**< 1 / lambda_max(J J^T at W0), by Lanczos through J v and J^T u; the linearized limit is 2 / lambda_max */
+  SNTK_ETA_THEORY, /**< eta q = 0.1 lambda / ((np)^2 exp(16 B)), B = max(C sigma sqrt(log(np / delta)), 1); relu: B = 0
+                    */
   SNTK_ETA_VALUE
 } sntk_eta_rule;
 
 typedef struct sntk_train_options {
-  int64_t steps;         /**< budget, >= 0 */
+  int64_t steps; /**< budget, >= 0 */
   sntk_eta_rule eta_rule;
-  double eta;            /**< for SNTK_ETA_VALUE, > 0 */
-  double tolerance;      /**< absolute, on L; 0: run every step */
-  double theory_c;       /**< C of B */
-  double theory_delta;   /**< delta of B, in (0, 1) */
-  int64_t record_every;  /**< a history row each so many steps (the first and the last always); 0: first and last only */
-  int64_t kernel_every;  /**< kernel_drift and lambda_min at each so many steps (and at the last); 0: never */
-  double divergence;     /**< stop when L > divergence * max(L(0), 1) */
+  double eta;           /**< for SNTK_ETA_VALUE, > 0 */
+  double tolerance;     /**< absolute, on L; 0: run every step */
+  double theory_c;      /**< C of B */
+  double theory_delta;  /**< delta of B, in (0, 1) */
+  int64_t record_every; /**< a history row each so many steps (the first and the last always); 0: first and last only */
+  int64_t kernel_every; /**< kernel_drift and lambda_min at each so many steps (and at the last); 0: never */
+  double divergence;    /**< stop when L > divergence * max(L(0), 1) */
 } sntk_train_options;
 
-#define SNTK_TRAIN_OPTIONS_INIT \
+#define SNTK_TRAIN_OPTIONS_INIT                                                                                        \
   { 1000, SNTK_ETA_AUTO, 0.0, 1.0e-4, 1.0, 0.1, 1, 0, 1.0e6 }
 
 /** @brief One row of a training history; kernel_drift and lambda_min are NaN where not asked for. */
@@ -49,26 +51,27 @@ typedef struct sntk_history_row {
 } sntk_history_row;
 
 typedef struct sntk_train_result {
-  int64_t steps;          /**< updates done when L <= tolerance first held, or at the stop */
-  bool converged;         /**< L <= tolerance held */
-  double loss;            /**< L at the end */
+  int64_t steps;  /**< updates done when L <= tolerance first held, or at the stop */
+  bool converged; /**< L <= tolerance held */
+  double loss;    /**< L at the end */
   double loss_initial;
-  double eta;             /**< as used */
-  double jj_lambda_max;   /**< lambda_max(J J^T at W0); NaN unless eta auto computed it */
-  double lambda_min;      /**< of H at W0; NaN unless asked for (kernel_every, eta theory) */
+  double eta;           /**< as used */
+  double jj_lambda_max; /**< lambda_max(J J^T at W0); NaN unless eta auto computed it */
+  double lambda_min;    /**< of H at W0; NaN unless asked for (kernel_every, eta theory) */
   double lambda_max;
-  double lambda_min_final;/**< of H at the end; NaN unless kernel_every */
-  double kernel_drift;    /**< at the end; NaN unless kernel_every */
-  double weight_movement; /**< at the end */
-  double update_lost;     /**< largest |rounded update - update|_F / |update|_F of a step: what the stored weights could not take up */
-  bool below_resolution;  /**< update_lost > SNTK_UPDATE_LOST_LIMIT: the precision or form is too coarse for this run */
-  int64_t base_moves;     /**< displacement form: times that the base moved */
-  sntk_form form;         /**< form at the end */
-  double seconds;         /**< wall time of the steps */
-  double setup_seconds;   /**< wall time of eta and the kernel at W0 */
+  double lambda_min_final; /**< of H at the end; NaN unless kernel_every */
+  double kernel_drift;     /**< at the end; NaN unless kernel_every */
+  double weight_movement;  /**< at the end */
+  double update_lost; /**< largest |rounded update - update|_F / |update|_F of a step: what the stored weights could not
+                         take up */
+  bool below_resolution; /**< update_lost > SNTK_UPDATE_LOST_LIMIT: the precision or form is too coarse for this run */
+  int64_t base_moves;    /**< displacement form: times that the base moved */
+  sntk_form form;        /**< form at the end */
+  double seconds;        /**< wall time of the steps */
+  double setup_seconds;  /**< wall time of eta and the kernel at W0 */
   int64_t history_rows;
   sntk_history_row *history;
-  double *outputs;        /**< F at the end, n x p */
+  double *outputs; /**< F at the end, n x p */
 } sntk_train_result;
 
 /** @brief A tenth: beyond it a run's updates count as lost to rounding. */

@@ -1,0 +1,400 @@
+/**
+ * @file app.c
+ * @brief What the commands share: problems, memory, runs, points, progress.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "app/app.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- progress ---- */
+
+static struct {
+  bool shown;
+  double began, printed;
+  const char *what;
+  int64_t first;
+} line;
+
+static void on_progress(void *user, const sntk_progress *progress) {
+  app *a = user;
+  const double now = sntk_seconds();
+  if (progress->what != line.what || progress->done < line.first) {
+    line.what = progress->what;
+    line.began = now;
+    line.first = progress->done;
+  }
+  if (now - line.printed < 0.2 || now - line.began < 0.5) return;
+  line.printed = now;
+  const double rate = (double)(progress->done - line.first) / (now - line.began);
+  char point[64] = "", loss[32] = "", left[32] = "";
+  if (a->point_count > 1)
+    snprintf(point, sizeof point, "point %lld/%lld, ", (long long)a->point_index + 1, (long long)a->point_count);
+  if (isfinite(progress->loss)) snprintf(loss, sizeof loss, ", loss %.3e", progress->loss);
+  if (rate > 0.0 && progress->total > progress->done)
+    snprintf(left, sizeof left, ", at most %.0f s left", (double)(progress->total - progress->done) / rate);
+  fprintf(stderr, "\r%s%s %lld/%lld%s, %.4g/s%s\033[K", point, progress->what, (long long)progress->done,
+          (long long)progress->total, loss, rate, left);
+  fflush(stderr);
+  line.shown = true;
+}
+
+void app_progress_begin(app *a) {
+  if (!a->options.quiet && isatty(STDERR_FILENO)) sntk_context_set_progress(a->ctx, on_progress, a);
+}
+
+void app_progress_end(app *a) {
+  sntk_context_set_progress(a->ctx, NULL, NULL);
+  if (line.shown) fprintf(stderr, "\r\033[K");
+  line.shown = false;
+}
+
+/* ---- JSON members ---- */
+
+double app_real(const json_t *object, const char *key) {
+  const json_t *value = json_object_get(object, key);
+  return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+const char *app_text(const json_t *object, const char *key) {
+  const char *text = json_string_value(json_object_get(object, key));
+  return text ? text : "";
+}
+
+int64_t app_int(const json_t *object, const char *key) { return json_integer_value(json_object_get(object, key)); }
+
+/* ---- backend ---- */
+
+sntk_status app_open_backend(app *a) {
+  const sntk_context_options options = {.backend = sntk_config_text(a->config, "backend"),
+                                        .device = a->options.device,
+                                        .threads = (int)sntk_config_int(a->config, "threads"),
+                                        .memory_limit = a->options.memory_limit};
+  return sntk_context_open(a->ctx, &options);
+}
+
+/* ---- problems ---- */
+
+static sntk_status read_data(app *a, const sntk_config *c, app_problem *problem) {
+  SNTK_TRY(sntk_config_require(a->ctx, c, "data.source"));
+  sntk_data_options o = SNTK_DATA_OPTIONS_INIT;
+  o.source = (sntk_data_source)sntk_config_choice(c, "data.source");
+  if (o.source <= SNTK_DATA_CLUSTERS) {
+    SNTK_TRY(sntk_config_require(a->ctx, c, "data.samples"));
+    SNTK_TRY(sntk_config_require(a->ctx, c, "data.dim"));
+    if (sntk_config_has(c, "data.inputs"))
+      return sntk_config_error(a->ctx, c, "data.inputs", SNTK_ERR_CONFIG,
+                               "source %s makes its own inputs; remove the key or use npy, csv, hdf5 or idx",
+                               sntk_config_text(c, "data.source"));
+  } else {
+    SNTK_TRY(sntk_config_require(a->ctx, c, "data.inputs"));
+  }
+  o.targets_given = sntk_config_has(c, "data.targets");
+  if (o.targets_given) o.targets = (sntk_targets)sntk_config_choice(c, "data.targets");
+  o.normalize = (sntk_normalize)sntk_config_choice(c, "data.normalize");
+  o.seed = (uint64_t)sntk_config_int(c, sntk_config_has(c, "data.seed") ? "data.seed" : "seed");
+  if (sntk_config_has(c, "data.samples")) o.samples = sntk_config_int(c, "data.samples");
+  if (sntk_config_has(c, "data.dim")) o.dim = sntk_config_int(c, "data.dim");
+  if (sntk_config_has(c, "network.outputs")) o.outputs = sntk_config_int(c, "network.outputs");
+  o.clusters = sntk_config_int(c, "data.clusters");
+  o.spread = sntk_config_real(c, "data.spread");
+  o.activation = problem->network.activation;
+  o.sigma = problem->network.sigma;
+  o.teacher_width = sntk_config_int(c, "data.teacher_width");
+  o.harmonic_degree = sntk_config_int(c, "data.harmonic_degree");
+  if (sntk_config_has(c, "data.inputs")) o.inputs = sntk_config_text(c, "data.inputs");
+  if (sntk_config_has(c, "data.labels")) o.labels = sntk_config_text(c, "data.labels");
+  o.header = (const int[]){-1, 1, 0}[sntk_config_choice(c, "data.header")];
+  if (sntk_config_has(c, "data.label_columns"))
+    o.label_columns = sntk_config_ints(c, "data.label_columns", &o.label_column_count);
+  const sntk_status status = sntk_data_create(a->ctx, &o, &problem->data);
+  if (status == SNTK_OK) return SNTK_OK;
+  /* the loader's text names the file; the configuration's line says who asked for it */
+  const char *key = o.inputs ? "data.inputs" : "data.source";
+  return sntk_fail_prefix(a->ctx, status, "%s: %s", sntk_config_origin(c, key), key);
+}
+
+/* Reads an array of the network from NPY; `cols` of 0 takes the file's. */
+static sntk_status read_array(app *a, const sntk_config *c, const char *key, int64_t rows, int64_t cols,
+                              sntk_array *array) {
+  if (!sntk_config_has(c, key)) return SNTK_OK;
+  const sntk_status status = sntk_npy_read(a->ctx, sntk_config_text(c, key), array);
+  if (status != SNTK_OK) return sntk_fail_prefix(a->ctx, status, "%s: %s", sntk_config_origin(c, key), key);
+  if (rows == 1 && array->cols == 1 && array->rows > 1) { /* signs of one output as a plain vector */
+    array->cols = array->rows;
+    array->rows = 1;
+  }
+  if (array->rows != rows || (cols > 0 && array->cols != cols))
+    return sntk_config_error(a->ctx, c, key, SNTK_ERR_SHAPE, "%s holds %lld x %lld; %lld x %s%.0lld is needed",
+                             sntk_config_text(c, key), (long long)array->rows, (long long)array->cols, (long long)rows,
+                             cols > 0 ? "" : "width", (long long)cols);
+  return SNTK_OK;
+}
+
+static sntk_status read_network(app *a, const sntk_config *c, bool has_width, app_problem *problem) {
+  sntk_network_options *o = &problem->network;
+  o->dim = problem->data->dim;
+  o->outputs = problem->data->outputs;
+  SNTK_TRY(read_array(a, c, "network.weights", o->dim,
+                      sntk_config_has(c, "network.width") && has_width ? sntk_config_int(c, "network.width") : 0,
+                      &problem->weights));
+  o->weights = problem->weights.values;
+  if (o->weights) {
+    o->width = problem->weights.cols;
+    for (int64_t j = 0; j < o->dim * o->width; j++)
+      if (!isfinite(o->weights[j]))
+        return sntk_config_error(a->ctx, c, "network.weights", SNTK_ERR_DATA, "%s: weight (%lld, %lld) is not finite",
+                                 sntk_config_text(c, "network.weights"), (long long)(j / o->width),
+                                 (long long)(j % o->width));
+  } else if (has_width) {
+    SNTK_TRY(sntk_config_require(a->ctx, c, "network.width"));
+    o->width = sntk_config_int(c, "network.width");
+    if (o->init == SNTK_INIT_SYMMETRIC && o->width % 2)
+      return sntk_config_error(
+          a->ctx, c, "network.width", SNTK_ERR_CONFIG,
+          "%lld is odd, and symmetric initialization pairs neurons; use an even width or network.init iid",
+          (long long)o->width);
+  }
+  if (sntk_config_has(c, "network.signs") && !o->weights && o->init == SNTK_INIT_SYMMETRIC)
+    return sntk_config_error(
+        a->ctx, c, "network.signs", SNTK_ERR_CONFIG,
+        "symmetric initialization has its own signs; give network.weights too, or network.init iid");
+  SNTK_TRY(read_array(a, c, "network.signs", o->outputs, o->width, &problem->signs));
+  o->signs = problem->signs.values;
+  if (o->signs)
+    for (int64_t j = 0; j < o->outputs * o->width; j++)
+      if (o->signs[j] != 1.0 && o->signs[j] != -1.0)
+        return sntk_config_error(
+            a->ctx, c, "network.signs", SNTK_ERR_DATA, "%s: sign (%lld, %lld) is %g; signs are +1 or -1",
+            sntk_config_text(c, "network.signs"), (long long)(j / o->width), (long long)(j % o->width), o->signs[j]);
+  if (o->form == SNTK_FORM_DISPLACEMENT && strcmp(sntk_context_backend(a->ctx), "ref") == 0)
+    return sntk_config_error(a->ctx, c, "network.form", SNTK_ERR_CONFIG,
+                             "backend ref has only the plain form; use form plain or auto, or --backend cpu");
+  return SNTK_OK;
+}
+
+static void read_train(const sntk_config *c, sntk_train_options *o) {
+  *o = (sntk_train_options)SNTK_TRAIN_OPTIONS_INIT;
+  o->steps = sntk_config_int(c, "train.steps");
+  o->eta_rule = sntk_config_number(c, "train.eta", &o->eta)               ? SNTK_ETA_VALUE
+                : strcmp(sntk_config_text(c, "train.eta"), "theory") == 0 ? SNTK_ETA_THEORY
+                                                                          : SNTK_ETA_AUTO;
+  o->tolerance = sntk_config_real(c, "train.tolerance");
+  o->theory_c = sntk_config_real(c, "train.theory_c");
+  o->theory_delta = sntk_config_real(c, "train.theory_delta");
+  o->record_every = sntk_config_int(c, "train.record_every");
+  o->kernel_every = sntk_config_int(c, "train.kernel_every");
+  o->divergence = sntk_config_real(c, "train.divergence");
+}
+
+sntk_status app_problem_create(app *a, const sntk_config *c, bool has_width, app_problem *problem) {
+  *problem = (app_problem){.config = c, .network = SNTK_NETWORK_OPTIONS_INIT};
+  SNTK_TRY(sntk_config_require(a->ctx, c, "network.activation"));
+  sntk_network_options *o = &problem->network;
+  o->activation = (sntk_activation)sntk_config_choice(c, "network.activation");
+  o->sigma = sntk_config_real(c, "network.sigma");
+  o->scale = (sntk_scale)sntk_config_choice(c, "network.scale");
+  o->init = (sntk_init)sntk_config_choice(c, "network.init");
+  o->form = (sntk_form)sntk_config_choice(c, "network.form");
+  o->precision = (sntk_precision)sntk_config_choice(c, "precision");
+  o->seed = (uint64_t)sntk_config_int(c, "seed");
+  read_train(c, &problem->train);
+  sntk_status status = read_data(a, c, problem);
+  if (status == SNTK_OK) status = read_network(a, c, has_width, problem);
+  if (status != SNTK_OK) app_problem_clear(problem);
+  return status;
+}
+
+void app_problem_clear(app_problem *problem) {
+  sntk_data_free(problem->data);
+  sntk_array_free(&problem->weights);
+  sntk_array_free(&problem->signs);
+  problem->data = NULL;
+}
+
+sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes) {
+  const int64_t available = sntk_context_memory(a->ctx);
+  char needed[32], limit[32];
+  if (bytes >= 0 && bytes <= available) return SNTK_OK;
+  return sntk_config_error(
+      a->ctx, problem->config, key, SNTK_ERR_MEMORY,
+      "width %lld with %lld samples needs %s, and %s is %s; use a smaller width or a larger --memory-limit",
+      (long long)problem->network.width, (long long)problem->data->samples,
+      bytes < 0 ? "more than an address space" : sntk_format_bytes(bytes, needed),
+      a->options.memory_limit > 0 ? "the limit" : "what the machine has free", sntk_format_bytes(available, limit));
+}
+
+sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_estimate *estimate) {
+  /* Small enough for a fraction of a second, large enough to reach the rate. */
+  const int64_t n = problem->data->samples < 256 ? problem->data->samples : 256;
+  const int64_t most = strcmp(sntk_context_backend(a->ctx), "ref") == 0 ? 256 : 8192;
+  sntk_network_options o = problem->network;
+  o.weights = o.signs = NULL;
+  o.width = width < most ? width + width % 2 : most;
+  sntk_network *net;
+  SNTK_TRY(sntk_network_create(a->ctx, &o, &net));
+  sntk_train_options t = SNTK_TRAIN_OPTIONS_INIT;
+  t.steps = 3;
+  t.eta_rule = SNTK_ETA_VALUE;
+  t.eta = 1e-12;
+  t.tolerance = 0.0;
+  t.record_every = 0;
+  t.divergence = 1e30;
+  sntk_train_result result;
+  sntk_status status = sntk_train(a->ctx, net, problem->data->inputs, problem->data->targets, n, &t, &result);
+  const double scale = (double)problem->data->samples / (double)n * ((double)width / (double)o.width);
+  estimate->step_seconds = result.seconds / 3.0 * scale;
+  sntk_train_result_clear(&result);
+  const int64_t rows = sntk_size_mul(n, o.outputs);
+  double *gram = NULL;
+  if (status == SNTK_OK)
+    status = sntk_alloc(a->ctx, "estimate", sntk_size_mul(rows, rows), sizeof *gram, (void **)&gram);
+  if (status == SNTK_OK) {
+    const double began = sntk_seconds();
+    status = sntk_ntk_gram(a->ctx, net, problem->data->inputs, n, gram);
+    estimate->gram_seconds = (sntk_seconds() - began) * scale * ((double)problem->data->samples / (double)n);
+  }
+  free(gram);
+  sntk_network_free(net);
+  return status;
+}
+
+void app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note) {
+  char needed[32], available[32];
+  const int64_t free_bytes = sntk_context_memory(a->ctx);
+  if (a->options.json) {
+    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:o, s:s}", "kind", "dry_run", "points", (json_int_t)points,
+                          "memory_bytes", (json_int_t)bytes, "memory_available_bytes", (json_int_t)free_bytes,
+                          "estimate_seconds", sntk_json_real(seconds), "note", note);
+    char *text = o ? sntk_json_text(o) : NULL;
+    if (text) printf("%s\n", text);
+    free(text);
+    json_decref(o);
+    return;
+  }
+  printf("dry run: %lld point%s; memory %s of %s; time about %.3g s (%s)\n", (long long)points, points == 1 ? "" : "s",
+         sntk_format_bytes(bytes, needed), sntk_format_bytes(free_bytes, available), seconds, note);
+}
+
+/* ---- runs ---- */
+
+sntk_status app_run_open(app *a) {
+  const char *name = sntk_config_text(a->config, "name");
+  const size_t size = strlen(a->options.out ? a->options.out : name) + 6;
+  a->directory = malloc(size);
+  json_t *config = sntk_config_to_json(a->config);
+  char *text = config ? sntk_json_text(config) : NULL;
+  json_decref(config);
+  if (!a->directory || !text) {
+    free(text);
+    return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the run's configuration");
+  }
+  snprintf(a->directory, size, "%s%s", a->options.out ? "" : "runs/", a->options.out ? a->options.out : name);
+  const sntk_run_options options = {.directory = a->directory,
+                                    .command = a->options.command->name,
+                                    .config = text,
+                                    .resume = a->options.resume,
+                                    .shard_index = a->options.shard.index,
+                                    .shard_count = a->options.shard.count};
+  const sntk_status status = sntk_run_open(a->ctx, &options, &a->run);
+  free(text);
+  SNTK_TRY(status);
+  const sntk_run_device device = {.backend = sntk_context_backend(a->ctx),
+                                  .name = sntk_context_device(a->ctx),
+                                  .threads = sntk_context_threads(a->ctx),
+                                  .emulated = false};
+  sntk_run_set_device(a->run, &device);
+  if (sntk_run_notice(a->run)) fprintf(stderr, "softntk: note: %s\n", sntk_run_notice(a->run));
+  app_progress_begin(a);
+  return SNTK_OK;
+}
+
+/* What a reader of run.json must know without reading every point. */
+static char *run_flags(app *a) {
+  json_int_t failed = 0, below = 0;
+  for (int64_t i = 0; i < sntk_run_count(a->run); i++) {
+    json_t *point = json_loads(sntk_run_point(a->run, i), 0, NULL);
+    failed += strcmp(app_text(point, "status"), "failed") == 0;
+    below += json_is_true(json_object_get(point, "updates_below_resolution"));
+    json_decref(point);
+  }
+  json_t *flags = json_pack("{s:I, s:I}", "failed_points", failed, "updates_below_resolution_points", below);
+  char *text = flags ? sntk_json_text(flags) : NULL;
+  json_decref(flags);
+  return text;
+}
+
+sntk_status app_run_close(app *a, sntk_status result) {
+  char kept[SNTK_ERROR_CHARS]; /* closing must not lose the run's own error */
+  snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
+  app_progress_end(a);
+  const char *status = result == SNTK_OK ? "done" : result == SNTK_ERR_INTERRUPTED ? "interrupted" : "failed";
+  char *flags = run_flags(a);
+  const sntk_status closed = sntk_run_close(a->ctx, a->run, status, flags);
+  free(flags);
+  a->run = NULL;
+  if (result == SNTK_ERR_INTERRUPTED)
+    return sntk_fail(a->ctx, result, "interrupted; what was finished is in %s, and --resume goes on", a->directory);
+  if (result != SNTK_OK) return sntk_fail(a->ctx, result, "%s", kept);
+  return closed;
+}
+
+/* ---- points ---- */
+
+static const char *word(const app_problem *problem, const char *key) { return sntk_config_text(problem->config, key); }
+
+json_t *app_point(app *a, const app_problem *problem, const char *kind, const char *id) {
+  const sntk_network_options *o = &problem->network;
+  const sntk_precision computed = sntk_context_precision(a->ctx, o->precision);
+  json_t *point = json_pack("{s:s, s:s, s:s, s:s}", "kind", kind, "id", id, "status", "done", "activation",
+                            word(problem, "network.activation"));
+  if (!point) return NULL;
+  if (o->width > 0) json_object_set_new(point, "width", json_integer(o->width));
+  json_object_set_new(point, "samples", json_integer(problem->data->samples));
+  json_object_set_new(point, "dim", json_integer(o->dim));
+  json_object_set_new(point, "outputs", json_integer(o->outputs));
+  json_object_set_new(point, "sigma", json_real(o->sigma));
+  json_object_set_new(point, "scale", json_string(word(problem, "network.scale")));
+  json_object_set_new(point, "init", json_string(o->weights ? "given" : word(problem, "network.init")));
+  json_object_set_new(point, "seed", json_integer((json_int_t)o->seed));
+  json_object_set_new(point, "backend", json_string(sntk_context_backend(a->ctx)));
+  json_object_set_new(point, "precision", json_string(word(problem, "precision")));
+  json_object_set_new(point, "computed_in", json_string(computed == SNTK_F32 ? "f32" : "f64"));
+  return point;
+}
+
+void app_point_fail(app *a, json_t *point) {
+  json_object_set_new(point, "status", json_string("failed"));
+  json_object_set_new(point, "error", json_string(sntk_context_error(a->ctx)));
+}
+
+bool app_point_failure(sntk_status status) {
+  return status == SNTK_ERR_OVERFLOW || status == SNTK_ERR_DIVERGED || status == SNTK_ERR_NUMERICAL;
+}
+
+sntk_status app_record(app *a, const json_t *point) {
+  SNTK_TRY(sntk_run_add_json(a->ctx, a->run, point));
+  if (!a->options.json) return SNTK_OK;
+  char *text = sntk_json_text(point);
+  if (!text) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's text");
+  printf("%s\n", text);
+  fflush(stdout);
+  free(text);
+  return SNTK_OK;
+}
+
+json_t *app_points(app *a, const char *kind) {
+  json_t *array = json_array();
+  for (int64_t i = 0; i < sntk_run_count(a->run); i++) {
+    json_t *point = json_loads(sntk_run_point(a->run, i), 0, NULL);
+    if (point && strcmp(app_text(point, "kind"), kind) == 0) json_array_append(array, point);
+    json_decref(point);
+  }
+  return array;
+}

@@ -1,0 +1,149 @@
+/**
+ * @file app.h
+ * @brief What the commands of the program share.
+ *
+ * A command reads the configuration, opens the backend, makes the data, runs the engine and records points. Functions
+ * return an sntk_status with the text in the context; main() prints it once and turns it into the exit code.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef SOFTNTK_APP_H
+#define SOFTNTK_APP_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cluster/shard.h"
+#include "core/config.h"
+#include "core/output.h"
+#include "softntk/softntk.h"
+
+typedef struct app app;
+
+/* A command of the program. */
+typedef struct app_command {
+  const char *name, *summary;
+  bool needs_config;
+  sntk_status (*run)(app *a);
+} app_command;
+
+extern const app_command app_cmd_info, app_cmd_ntk, app_cmd_sweep, app_cmd_train, app_cmd_width;
+
+/* The command line. Strings point into argv. */
+typedef struct app_options {
+  const app_command *command;
+  const char *config_path;
+  const char **sets; /* --set arguments, in order */
+  int set_count;
+  const char *backend, *precision, *seed, *threads, *out; /* NULL where not given */
+  int device;
+  int64_t memory_limit;
+  sntk_shard shard;
+  bool resume, dry_run, json, quiet, help, version;
+} app_options;
+
+struct app {
+  app_options options;
+  sntk_context *ctx;
+  sntk_config *config;
+  sntk_run *run;                    /* open run, or NULL */
+  char *directory;                  /* of the run */
+  int64_t point_index, point_count; /* for the progress line */
+};
+
+/* options.c. Parses argv; SNTK_ERR_ARGUMENT with a text on bad usage. */
+sntk_status app_parse(app *a, int argc, char **argv);
+void app_print_help(const app_command *command);
+
+/* ---- app.c ---- */
+
+/* Opens the backend that --backend or the configuration asks for. */
+sntk_status app_open_backend(app *a);
+
+/* Data, network and training of one configuration (a grid point or the whole file). */
+typedef struct app_problem {
+  const sntk_config *config;
+  sntk_data *data;
+  sntk_array weights, signs; /* loaded; values NULL where random */
+  sntk_network_options network;
+  sntk_train_options train;
+} app_problem;
+
+/* Reads a problem; `has_width` false leaves network.width 0 (the width command, the infinite kernel alone). */
+sntk_status app_problem_create(app *a, const sntk_config *config, bool has_width, app_problem *problem);
+void app_problem_clear(app_problem *problem);
+
+/* SNTK_ERR_MEMORY, naming the configuration's line, where `bytes` (-1: does not fit 63 bits) is more than there is. */
+sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes);
+
+/* Seconds of a training step and of a Gram matrix at this width, scaled from a short measurement. */
+typedef struct app_estimate {
+  double step_seconds, gram_seconds;
+} app_estimate;
+sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_estimate *estimate);
+
+/* Prints a dry run's summary. */
+void app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note);
+
+/* Starts or resumes the run's directory. */
+sntk_status app_run_open(app *a);
+/* Ends it with a status that fits `result`; returns result, or the failure of closing. */
+sntk_status app_run_close(app *a, sntk_status result);
+
+/* Keys that every point has: kind, id, status, the network's and data's. New reference. */
+json_t *app_point(app *a, const app_problem *problem, const char *kind, const char *id);
+/* Marks a point as failed with the context's error text. */
+void app_point_fail(app *a, json_t *point);
+/* Is this a failure of one point's numbers, after which a sweep goes on? */
+bool app_point_failure(sntk_status status);
+
+/* Records a point; prints it as a JSON line with --json. */
+sntk_status app_record(app *a, const json_t *point);
+
+/* One training or one Gram matrix at one configuration: makes the point (not yet recorded). `h5` names run.h5 or is
+ * NULL. A numerical failure is SNTK_OK with a failed point, and *failure tells which. */
+sntk_status app_train_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+                            sntk_status *failure);
+sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+                          sntk_status *failure);
+/* Bytes and seconds of one point, for --dry-run. */
+sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
+sntk_status app_ntk_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
+/* Tables of recorded points of one kind. */
+void app_train_table(app *a);
+void app_ntk_table(app *a);
+
+/* A whole command that runs one point with the functions above. */
+typedef sntk_status (*app_point_fn)(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+                                    sntk_status *failure);
+typedef sntk_status (*app_cost_fn)(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
+typedef void (*app_table_fn)(app *a);
+sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost_fn cost_of, app_table_fn table_of);
+
+/* /weights and /signs of a network into run.h5. */
+sntk_status app_write_network(app *a, sntk_h5 *file, sntk_network *net);
+
+/* Members of a JSON object, with defaults: NaN, "" and 0. */
+double app_real(const json_t *object, const char *key);
+const char *app_text(const json_t *object, const char *key);
+int64_t app_int(const json_t *object, const char *key);
+
+/* Recorded points of a kind, parsed: an array; new reference. */
+json_t *app_points(app *a, const char *kind);
+
+/* A progress line on the terminal; nothing into a pipe. */
+void app_progress_begin(app *a);
+void app_progress_end(app *a);
+
+/* ---- table.c: aligned columns on standard output ---- */
+typedef struct app_table app_table;
+app_table *app_table_create(int columns, const char *const *headers);
+/* Appends one cell, printf style; rows fill up in order. */
+void app_table_cell(app_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A number in four digits, or "-" where it is not finite. */
+void app_table_number(app_table *table, double value);
+void app_table_print(app_table *table);
+void app_table_free(app_table *table);
+
+#endif

@@ -1,0 +1,117 @@
+/**
+ * @file cmd_sweep.c
+ * @brief Commands over points: one point (train, ntk), or every point of the grid (sweep).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+
+sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost_fn cost_of, app_table_fn table_of) {
+  if (sntk_config_grid_axes(a->config) > 0)
+    return sntk_fail(
+        a->ctx, SNTK_ERR_CONFIG,
+        "%s: grid: the configuration has a grid, and %s runs one point; use softntk sweep, or remove the grid",
+        a->options.config_path ? a->options.config_path : "--set", kind);
+  SNTK_TRY(app_open_backend(a));
+  if (a->options.dry_run) {
+    int64_t bytes;
+    double seconds;
+    SNTK_TRY(cost_of(a, a->config, &bytes, &seconds));
+    app_print_dry_run(a, 1, bytes, seconds, "from a short measurement; training at its full budget of steps");
+    return SNTK_OK;
+  }
+  SNTK_TRY(app_run_open(a));
+  sntk_status status = SNTK_OK, failure = SNTK_OK;
+  const char *recorded = sntk_run_find(a->run, kind, "-");
+  if (!recorded) {
+    json_t *point = NULL;
+    const size_t size = strlen(a->directory) + sizeof "/run.h5";
+    char *h5 = malloc(size);
+    if (h5) snprintf(h5, size, "%s/run.h5", a->directory);
+    status = h5 ? point_of(a, a->config, "-", h5, &point, &failure)
+                : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
+    free(h5);
+    app_progress_end(a);
+    if (status == SNTK_OK) status = app_record(a, point);
+    json_decref(point);
+  } else if (a->options.json) {
+    printf("%s\n", recorded);
+  }
+  if (status == SNTK_OK && !a->options.json && !a->options.quiet) table_of(a);
+  /* a numerical failure is recorded, and still the command's result */
+  return app_run_close(a, status != SNTK_OK ? status : failure);
+}
+
+typedef struct point_kind {
+  const char *name;
+  app_point_fn point_of;
+  app_cost_fn cost_of;
+  app_table_fn table_of;
+} point_kind;
+
+static const point_kind kinds[] = {{"train", app_train_point, app_train_cost, app_train_table},
+                                   {"ntk", app_ntk_point, app_ntk_cost, app_ntk_table}};
+
+static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
+  int64_t most = 0, owned = 0;
+  double total = 0.0;
+  for (int64_t i = 0; i < count; i++) {
+    if (!sntk_shard_owns(a->options.shard, i)) continue;
+    sntk_config *config;
+    int64_t bytes;
+    double seconds;
+    SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
+    const sntk_status status = kind->cost_of(a, config, &bytes, &seconds);
+    sntk_config_free(config);
+    SNTK_TRY(status);
+    if (bytes > most) most = bytes;
+    total += seconds;
+    owned++;
+  }
+  app_print_dry_run(a, owned, most, total, "from short measurements; training at its full budget of steps");
+  return SNTK_OK;
+}
+
+static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, int64_t *failed) {
+  char *id = sntk_config_grid_id(a->config, index);
+  if (!id) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
+  sntk_status status = SNTK_OK, failure;
+  if (!sntk_run_find(a->run, kind->name, id)) {
+    sntk_config *config = NULL;
+    json_t *point = NULL;
+    status = sntk_config_grid_point(a->ctx, a->config, index, &config);
+    if (status == SNTK_OK) status = kind->point_of(a, config, id, NULL, &point, &failure);
+    if (status == SNTK_OK) status = app_record(a, point);
+    if (status == SNTK_OK && failure != SNTK_OK) (*failed)++;
+    json_decref(point);
+    sntk_config_free(config);
+  }
+  free(id);
+  return status;
+}
+
+static sntk_status run(app *a) {
+  const point_kind *kind = &kinds[sntk_config_choice(a->config, "sweep.command")];
+  const int64_t count = sntk_config_grid_count(a->config);
+  if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
+  SNTK_TRY(app_open_backend(a));
+  if (a->options.dry_run) return dry_run(a, kind, count);
+  SNTK_TRY(app_run_open(a));
+  a->point_count = count;
+  sntk_status status = SNTK_OK;
+  int64_t failed = 0;
+  for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
+    if (!sntk_shard_owns(a->options.shard, i)) continue;
+    a->point_index = i;
+    status = sweep_point(a, kind, i, &failed);
+  }
+  app_progress_end(a);
+  if (!a->options.json && !a->options.quiet && sntk_run_count(a->run) > 0) kind->table_of(a);
+  return app_run_close(a, status);
+}
+
+const app_command app_cmd_sweep = {"sweep", "Train (or sweep.command) at every point of the grid.", true, run};

@@ -1,0 +1,228 @@
+/**
+ * @file cmd_train.c
+ * @brief softntk train: gradient descent at one configuration.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+
+/* ---- run.h5 ---- */
+
+typedef double (*history_column)(const sntk_history_row *row);
+static double column_loss(const sntk_history_row *row) { return row->loss; }
+static double column_movement(const sntk_history_row *row) { return row->weight_movement; }
+static double column_drift(const sntk_history_row *row) { return row->kernel_drift; }
+static double column_lambda(const sntk_history_row *row) { return row->lambda_min; }
+
+static sntk_status write_history(app *a, sntk_h5 *file, const sntk_train_result *result) {
+  static const struct {
+    const char *name;
+    history_column value;
+  } columns[] = {{"/history/loss", column_loss},
+                 {"/history/weight_movement", column_movement},
+                 {"/history/kernel_drift", column_drift},
+                 {"/history/lambda_min", column_lambda}};
+  const int64_t rows = result->history_rows;
+  double *values;
+  int64_t *steps;
+  SNTK_TRY(sntk_alloc(a->ctx, "history", rows, sizeof *values, (void **)&values));
+  sntk_status status = sntk_alloc(a->ctx, "history", rows, sizeof *steps, (void **)&steps);
+  for (int64_t r = 0; r < rows && status == SNTK_OK; r++) steps[r] = result->history[r].step;
+  if (status == SNTK_OK) status = sntk_h5_write_i64(a->ctx, file, "/history/step", rows, 0, steps);
+  for (size_t c = 0; c < sizeof columns / sizeof *columns && status == SNTK_OK; c++) {
+    for (int64_t r = 0; r < rows; r++) values[r] = columns[c].value(&result->history[r]);
+    status = sntk_h5_write_f64(a->ctx, file, columns[c].name, rows, 0, values);
+  }
+  free(values);
+  free(steps);
+  return status;
+}
+
+/* /weights (d x m, compute precision) and /signs (p x m), a range of neurons at a time. */
+sntk_status app_write_network(app *a, sntk_h5 *file, sntk_network *net) {
+  const sntk_network_options *o = sntk_network_get_options(net);
+  const int64_t step = o->width < 4096 ? o->width : 4096;
+  double *weights = NULL;
+  float *narrow = NULL;
+  int8_t *signs = NULL;
+  sntk_status status = sntk_alloc(a->ctx, "weights to write", step * o->dim, sizeof *weights, (void **)&weights);
+  if (status == SNTK_OK)
+    status = sntk_alloc(a->ctx, "weights to write", step * o->dim, sizeof *narrow, (void **)&narrow);
+  if (status == SNTK_OK)
+    status = sntk_alloc(a->ctx, "signs to write", step * o->outputs, sizeof *signs, (void **)&signs);
+  if (status == SNTK_OK)
+    status = sntk_h5_begin(a->ctx, file, "/weights", o->precision == SNTK_F32 ? 'f' : 'd', o->dim, o->width);
+  if (status == SNTK_OK) status = sntk_h5_begin(a->ctx, file, "/signs", 'b', o->outputs, o->width);
+  for (int64_t at = 0; at < o->width && status == SNTK_OK; at += step) {
+    const int64_t b = o->width - at < step ? o->width - at : step;
+    status = sntk_network_weights(a->ctx, net, at, b, weights);
+    for (int64_t j = 0; j < b * o->dim && status == SNTK_OK; j++) narrow[j] = (float)weights[j];
+    if (status == SNTK_OK)
+      status = sntk_h5_write_columns(a->ctx, file, "/weights", at, b,
+                                     o->precision == SNTK_F32 ? (const void *)narrow : weights);
+    if (status == SNTK_OK) status = sntk_network_signs(a->ctx, net, at, b, signs);
+    if (status == SNTK_OK) status = sntk_h5_write_columns(a->ctx, file, "/signs", at, b, signs);
+  }
+  free(weights);
+  free(narrow);
+  free(signs);
+  return status;
+}
+
+static sntk_status write_h5(app *a, const char *path, const app_problem *problem, sntk_network *net,
+                            const sntk_train_result *result) {
+  sntk_h5 *file;
+  SNTK_TRY(sntk_h5_create(a->ctx, path, &file));
+  sntk_status status = write_history(a, file, result);
+  if (status == SNTK_OK && result->outputs)
+    status =
+        sntk_h5_write_f64(a->ctx, file, "/output", problem->data->samples, problem->network.outputs, result->outputs);
+  if (status == SNTK_OK && sntk_config_bool(problem->config, "save.weights")) status = app_write_network(a, file, net);
+  const sntk_status closed = sntk_h5_close(a->ctx, file, status == SNTK_OK);
+  return status != SNTK_OK ? status : closed;
+}
+
+/* ---- a point ---- */
+
+static void add_result(json_t *point, const app_problem *problem, const sntk_train_result *r) {
+  json_object_set_new(point, "form", json_string(r->form == SNTK_FORM_PLAIN ? "plain" : "displacement"));
+  json_object_set_new(point, "steps", json_integer(r->steps));
+  json_object_set_new(point, "converged", json_boolean(r->converged));
+  json_object_set_new(point, "loss", sntk_json_real(r->loss));
+  json_object_set_new(point, "loss_initial", sntk_json_real(r->loss_initial));
+  json_object_set_new(point, "eta", sntk_json_real(r->eta));
+  if (isfinite(r->jj_lambda_max)) json_object_set_new(point, "jj_lambda_max", json_real(r->jj_lambda_max));
+  if (isfinite(r->lambda_min)) {
+    json_object_set_new(point, "lambda_min", json_real(r->lambda_min));
+    json_object_set_new(point, "lambda_max", json_real(r->lambda_max));
+    const double q = sntk_kernel_scale(problem->network.activation, problem->network.scale, problem->network.width);
+    json_object_set_new(point, "eta_q_lambda", sntk_json_real(r->eta * q * r->lambda_min));
+  }
+  if (isfinite(r->kernel_drift)) {
+    json_object_set_new(point, "lambda_min_final", json_real(r->lambda_min_final));
+    json_object_set_new(point, "kernel_drift", json_real(r->kernel_drift));
+  }
+  json_object_set_new(point, "weight_movement", sntk_json_real(r->weight_movement));
+  json_object_set_new(point, "update_lost", sntk_json_real(r->update_lost));
+  json_object_set_new(point, "updates_below_resolution", json_boolean(r->below_resolution));
+  json_object_set_new(point, "base_moves", json_integer(r->base_moves));
+  json_object_set_new(point, "setup_seconds", sntk_json_real(r->setup_seconds));
+  json_object_set_new(point, "train_seconds", sntk_json_real(r->seconds));
+}
+
+static int64_t train_bytes(app *a, const app_problem *problem) {
+  return sntk_size_add(sntk_network_bytes(a->ctx, &problem->network),
+                       sntk_train_bytes(a->ctx, &problem->network, problem->data->samples, &problem->train));
+}
+
+sntk_status app_train_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+                            sntk_status *failure) {
+  app_problem problem;
+  sntk_network *net = NULL;
+  sntk_train_result result = {0};
+  *point = NULL;
+  *failure = SNTK_OK;
+  SNTK_TRY(app_problem_create(a, config, true, &problem));
+  sntk_status status = app_check_memory(a, &problem, problem.weights.values ? "network.weights" : "network.width",
+                                        train_bytes(a, &problem));
+  if (status == SNTK_OK) status = sntk_network_create(a->ctx, &problem.network, &net);
+  if (status == SNTK_OK) {
+    status = sntk_train(a->ctx, net, problem.data->inputs, problem.data->targets, problem.data->samples, &problem.train,
+                        &result);
+    const bool failed = app_point_failure(status);
+    if (status == SNTK_OK || failed) {
+      *point = app_point(a, &problem, "train", id);
+      if (*point) {
+        add_result(*point, &problem, &result);
+        if (failed) app_point_fail(a, *point);
+      }
+    }
+    char kept[SNTK_ERROR_CHARS];
+    snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
+    if (h5 && (status == SNTK_OK || failed || status == SNTK_ERR_INTERRUPTED)) {
+      const sntk_status written = write_h5(a, h5, &problem, net, &result);
+      if (written != SNTK_OK && (status == SNTK_OK || failed))
+        status = written;
+      else if (written == SNTK_OK && status != SNTK_OK)
+        status = sntk_fail(a->ctx, status, "%s", kept); /* writing may have left a text of its own */
+    }
+    if (failed && app_point_failure(status)) {
+      *failure = status;
+      status = SNTK_OK;
+    }
+    if (status == SNTK_OK && !*point) status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  }
+  if (status != SNTK_OK) {
+    json_decref(*point);
+    *point = NULL;
+  }
+  sntk_train_result_clear(&result);
+  sntk_network_free(net);
+  app_problem_clear(&problem);
+  return status;
+}
+
+sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds) {
+  app_problem problem;
+  app_estimate estimate;
+  SNTK_TRY(app_problem_create(a, config, true, &problem));
+  *bytes = train_bytes(a, &problem);
+  sntk_status status =
+      app_check_memory(a, &problem, problem.weights.values ? "network.weights" : "network.width", *bytes);
+  if (status == SNTK_OK) status = app_measure(a, &problem, problem.network.width, &estimate);
+  if (status == SNTK_OK) {
+    const int64_t every = problem.train.kernel_every;
+    const double grams = every > 0 ? 2.0 + (double)(problem.train.steps / every) : 0.0;
+    *seconds = estimate.step_seconds * (double)problem.train.steps + estimate.gram_seconds * grams;
+  }
+  app_problem_clear(&problem);
+  return status;
+}
+
+void app_train_table(app *a) {
+  static const char *const headers[] = {"activation", "width", "n",   "d",     "p",     "seed",   "steps",
+                                        "converged",  "loss",  "eta", "moved", "drift", "seconds"};
+  app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
+  json_t *points = app_points(a, "train"), *point;
+  size_t index;
+  json_array_foreach(points, index, point) {
+    app_table_cell(table, "%s", app_text(point, "activation"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "width"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "samples"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "dim"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "outputs"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "seed"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "steps"));
+    app_table_cell(table, "%s",
+                   strcmp(app_text(point, "status"), "failed") == 0    ? "failed"
+                   : json_is_true(json_object_get(point, "converged")) ? "yes"
+                                                                       : "no");
+    app_table_number(table, app_real(point, "loss"));
+    app_table_number(table, app_real(point, "eta"));
+    app_table_number(table, app_real(point, "weight_movement"));
+    app_table_number(table, app_real(point, "kernel_drift"));
+    app_table_number(table, app_real(point, "train_seconds"));
+  }
+  app_table_print(table);
+  app_table_free(table);
+  json_array_foreach(points, index, point) {
+    if (strcmp(app_text(point, "status"), "failed") == 0)
+      printf("failed: %s, width %lld: %s\n", app_text(point, "activation"), (long long)app_int(point, "width"),
+             app_text(point, "error"));
+    if (json_is_true(json_object_get(point, "updates_below_resolution")))
+      printf(
+          "note: %s, width %lld: updates fall below the resolution of the weights (%.2g of an update lost); use "
+          "network.form displacement or precision f64\n",
+          app_text(point, "activation"), (long long)app_int(point, "width"), app_real(point, "update_lost"));
+  }
+  json_decref(points);
+}
+
+static sntk_status run(app *a) { return app_single(a, "train", app_train_point, app_train_cost, app_train_table); }
+
+const app_command app_cmd_train = {"train", "Train one network by gradient descent.", true, run};

@@ -1,0 +1,443 @@
+/**
+ * @file cmd_width.c
+ * @brief softntk width: how wide must the network be? The width-scaling benchmark.
+ *
+ * At every point of the grid (activation, samples, dim, outputs, sigma, seed, ...) two searches over the width: the
+ * smallest that trains to the tolerance within the step budget, and the smallest that keeps lambda_min(H(T)) >=
+ * lambda_ratio lambda. Every width tried is recorded as a point of kind width_trial and never run again; a finished
+ * search as a point of kind width. Then power laws in n.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+
+/* One search under way. */
+typedef struct search {
+  app *a;
+  const app_problem *problem;
+  const char *id; /* of the grid point */
+  double ratio;
+  bool kernel;    /* which of the two questions */
+  int64_t trials; /* widths looked at, recorded ones included */
+} search;
+
+/* ---- trials ---- */
+
+static json_t *trial_point(app *a, const app_problem *problem, const char *id, const sntk_width_trial *t) {
+  app_problem at_width = *problem;
+  at_width.network.width = t->width;
+  json_t *point = app_point(a, &at_width, "width_trial", id);
+  if (!point) return NULL;
+  json_object_set_new(point, "steps", json_integer(t->steps));
+  json_object_set_new(point, "converged", json_boolean(t->converged));
+  json_object_set_new(point, "kernel_kept", json_boolean(t->kernel_kept));
+  json_object_set_new(point, "loss", sntk_json_real(t->loss));
+  json_object_set_new(point, "eta", sntk_json_real(t->eta));
+  json_object_set_new(point, "eta_q_lambda", sntk_json_real(t->eta_q_lambda));
+  json_object_set_new(point, "lambda_min", sntk_json_real(t->lambda));
+  json_object_set_new(point, "lambda_max", sntk_json_real(t->lambda_max));
+  json_object_set_new(point, "lambda_min_final", sntk_json_real(t->lambda_final));
+  json_object_set_new(point, "weight_movement", sntk_json_real(t->weight_movement));
+  json_object_set_new(point, "kernel_drift", sntk_json_real(t->kernel_drift));
+  json_object_set_new(point, "updates_below_resolution", json_boolean(t->below_resolution));
+  json_object_set_new(point, "trial_seconds", sntk_json_real(t->seconds));
+  if (t->status != SNTK_OK) app_point_fail(a, point);
+  return point;
+}
+
+static int64_t trial_bytes(app *a, const app_problem *problem, int64_t width) {
+  sntk_network_options network = problem->network;
+  sntk_train_options train = problem->train;
+  network.width = width;
+  train.kernel_every = INT64_MAX;
+  return sntk_size_add(sntk_network_bytes(a->ctx, &network),
+                       sntk_train_bytes(a->ctx, &network, problem->data->samples, &train));
+}
+
+/* The recorded trial at a width, run first where it is not recorded yet. New reference. */
+static sntk_status trial_at(search *s, int64_t width, json_t **point) {
+  app *a = s->a;
+  const app_problem *problem = s->problem;
+  char id[512];
+  *point = NULL;
+  snprintf(id, sizeof id, "%s,width=%lld", s->id, (long long)width);
+  s->trials++;
+  const char *recorded = sntk_run_find(a->run, "width_trial", id);
+  if (recorded) {
+    *point = json_loads(recorded, 0, NULL);
+    return *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_DATA, "recorded trial %s is not JSON", id);
+  }
+  app_problem at_width = *problem;
+  at_width.network.width = width;
+  SNTK_TRY(app_check_memory(a, &at_width, "width.max_width", trial_bytes(a, problem, width)));
+  sntk_width_trial t;
+  SNTK_TRY(sntk_width_try(a->ctx, &problem->network, width, problem->data->inputs, problem->data->targets,
+                          problem->data->samples, &problem->train, s->ratio, &t));
+  *point = trial_point(a, problem, id, &t);
+  if (!*point) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  app_progress_end(a); /* the line must not mix with a record on standard output */
+  const sntk_status status = app_record(a, *point);
+  app_progress_begin(a);
+  return status;
+}
+
+static sntk_status test_width(void *user, int64_t width, bool *suffices) {
+  search *s = user;
+  json_t *point;
+  SNTK_TRY(trial_at(s, width, &point));
+  *suffices = json_is_true(json_object_get(point, s->kernel ? "kernel_kept" : "converged"));
+  json_decref(point);
+  return SNTK_OK;
+}
+
+/* ---- a grid point ---- */
+
+static void set_or_null(json_t *point, const char *key, int64_t value) {
+  json_object_set_new(point, key, value > 0 ? json_integer(value) : json_null());
+}
+
+/* Copies members of a trial under new names. */
+static void copy_members(json_t *to, const json_t *trial, const char *const (*names)[2], size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    json_t *value = json_object_get(trial, names[i][0]);
+    json_object_set_new(to, names[i][1], value ? json_copy(value) : json_null());
+  }
+}
+
+static sntk_status search_point(app *a, const app_problem *problem, const char *id) {
+  const sntk_config *config = problem->config;
+  sntk_width_options options = {.min_width = sntk_config_int(config, "width.min_width"),
+                                .max_width = sntk_config_int(config, "width.max_width"),
+                                .resolution = sntk_config_real(config, "width.resolution"),
+                                .multiple = problem->network.init == SNTK_INIT_SYMMETRIC ? 2 : 1};
+  search s = {.a = a, .problem = problem, .id = id, .ratio = sntk_config_real(config, "width.lambda_ratio")};
+  int64_t width_loss, width_kernel;
+  SNTK_TRY(sntk_width_search(a->ctx, &options, test_width, &s, &width_loss));
+  s.kernel = true;
+  SNTK_TRY(sntk_width_search(a->ctx, &options, test_width, &s, &width_kernel));
+  json_t *point = app_point(a, problem, "width", id);
+  if (!point) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  set_or_null(point, "width_loss", width_loss);
+  set_or_null(point, "width_kernel", width_kernel);
+  sntk_status status = SNTK_OK;
+  /* At the smallest width itself T is near the budget by construction; a few times wider it says how long training
+   * takes. */
+  const int64_t factor = sntk_config_int(config, "width.steps_factor");
+  int64_t width_steps = sntk_size_mul(width_loss, factor);
+  if (width_steps < 0 || width_steps > options.max_width)
+    width_steps = options.max_width / options.multiple * options.multiple;
+  if (width_loss > 0) {
+    static const char *const at_loss[][2] = {
+        {"steps", "steps_at_width_loss"}, {"lambda_min", "lambda_min"}, {"lambda_max", "lambda_max"}};
+    static const char *const at_steps[][2] = {
+        {"steps", "steps"}, {"eta_q_lambda", "eta_q_lambda"}, {"lambda_min", "lambda_min_at_width_steps"}};
+    json_t *trial;
+    status = trial_at(&s, width_loss, &trial);
+    if (status == SNTK_OK) copy_members(point, trial, at_loss, sizeof at_loss / sizeof *at_loss);
+    json_decref(trial);
+    if (status == SNTK_OK) status = trial_at(&s, width_steps, &trial);
+    if (status == SNTK_OK) {
+      json_object_set_new(point, "width_steps", json_integer(width_steps));
+      copy_members(point, trial, at_steps, sizeof at_steps / sizeof *at_steps);
+      if (!json_is_true(json_object_get(trial, "converged"))) json_object_set_new(point, "steps", json_null());
+      json_decref(trial);
+    }
+  }
+  json_object_set_new(point, "trials", json_integer(s.trials));
+  if (status == SNTK_OK) status = app_record(a, point);
+  json_decref(point);
+  return status;
+}
+
+static sntk_status check_range(app *a, const app_problem *problem) {
+  const sntk_config *c = problem->config;
+  const int64_t low = sntk_config_int(c, "width.min_width"), high = sntk_config_int(c, "width.max_width");
+  if (problem->network.init == SNTK_INIT_SYMMETRIC && low % 2)
+    return sntk_config_error(
+        a->ctx, c, "width.min_width", SNTK_ERR_CONFIG,
+        "%lld is odd, and symmetric initialization pairs neurons; use an even width or network.init iid",
+        (long long)low);
+  if (high < low)
+    return sntk_config_error(a->ctx, c, "width.max_width", SNTK_ERR_CONFIG,
+                             "%lld is below width.min_width, %lld; give a range", (long long)high, (long long)low);
+  if (problem->network.weights || sntk_config_has(c, "network.signs"))
+    return sntk_config_error(a->ctx, c, problem->network.weights ? "network.weights" : "network.signs", SNTK_ERR_CONFIG,
+                             "a search over widths draws its own; remove the key");
+  return SNTK_OK;
+}
+
+static sntk_status grid_point(app *a, int64_t index) {
+  char *id = sntk_config_grid_id(a->config, index);
+  if (!id) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
+  sntk_config *config = NULL;
+  app_problem problem = {0};
+  sntk_status status = SNTK_OK;
+  if (!sntk_run_find(a->run, "width", id)) {
+    status = sntk_config_grid_point(a->ctx, a->config, index, &config);
+    if (status == SNTK_OK) status = app_problem_create(a, config, false, &problem);
+    if (status == SNTK_OK) status = check_range(a, &problem);
+    if (status == SNTK_OK) status = search_point(a, &problem, id);
+    app_problem_clear(&problem);
+    sntk_config_free(config);
+  }
+  free(id);
+  return status;
+}
+
+/* ---- tables and fits ---- */
+
+/* What must agree for points to lie on one law in n. */
+static bool same_law(const json_t *a, const json_t *b) {
+  static const char *const keys[] = {"activation", "dim", "outputs", "sigma", "scale", "init", "precision", "backend"};
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i]))) return false;
+  return true;
+}
+
+static bool first_of_law(const json_t *points, size_t index) {
+  for (size_t j = 0; j < index; j++)
+    if (same_law(json_array_get(points, j), json_array_get(points, index))) return false;
+  return true;
+}
+
+static int ascending(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* Median over the seeds of a law's points with n samples; NaN where fewer than half of them have the value. */
+static double median(const json_t *points, const json_t *like, const char *key) {
+  const size_t count = json_array_size(points);
+  double *values = malloc((count + 1) * sizeof *values);
+  size_t have = 0, all = 0;
+  for (size_t i = 0; i < count && values; i++) {
+    const json_t *point = json_array_get(points, i);
+    if (!same_law(point, like) || app_int(point, "samples") != app_int(like, "samples")) continue;
+    all++;
+    if (isfinite(app_real(point, key))) values[have++] = app_real(point, key);
+  }
+  double result = NAN;
+  if (have > 0 && 2 * have >= all) {
+    qsort(values, have, sizeof *values, ascending);
+    result = have % 2 ? values[have / 2] : 0.5 * (values[have / 2 - 1] + values[have / 2]);
+  }
+  free(values);
+  return result;
+}
+
+static void print_points(const json_t *points) {
+  static const char *const headers[] = {
+      "activation",   "n",     "d", "p", "sigma", "seeds", "m* loss", "m* kernel", "T at m* loss", "wider m", "T there",
+      "eta q lambda", "lambda"};
+  static const char *const keys[] = {"width_loss", "width_kernel", "steps_at_width_loss",      "width_steps",
+                                     "steps",      "eta_q_lambda", "lambda_min_at_width_steps"};
+  app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
+  for (size_t i = 0; i < json_array_size(points); i++) {
+    const json_t *point = json_array_get(points, i);
+    int64_t seeds = 0, earlier = 0;
+    for (size_t j = 0; j < json_array_size(points); j++) {
+      const json_t *other = json_array_get(points, j);
+      if (!same_law(other, point) || app_int(other, "samples") != app_int(point, "samples")) continue;
+      seeds++;
+      if (j < i) earlier++;
+    }
+    if (earlier) continue;
+    app_table_cell(table, "%s", app_text(point, "activation"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "samples"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "dim"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "outputs"));
+    app_table_number(table, app_real(point, "sigma"));
+    app_table_cell(table, "%lld", (long long)seeds);
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) app_table_number(table, median(points, point, keys[k]));
+  }
+  app_table_print(table);
+  app_table_free(table);
+}
+
+/* Fits `key` against n over a law's points; points without the value are left out and counted. */
+static sntk_status fit_law(app *a, const json_t *points, const json_t *like, const char *key, sntk_power_fit *fit,
+                           int64_t *missing) {
+  const size_t count = json_array_size(points);
+  double *x = NULL, *y = NULL;
+  int64_t *group = NULL, *seeds = NULL, used = 0, groups = 0;
+  *missing = 0;
+  sntk_status status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *x, (void **)&x);
+  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *y, (void **)&y);
+  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *group, (void **)&group);
+  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *seeds, (void **)&seeds);
+  for (size_t i = 0; i < count && status == SNTK_OK; i++) {
+    const json_t *point = json_array_get(points, i);
+    if (!same_law(point, like)) continue;
+    const double value = app_real(point, key);
+    if (!(value > 0.0)) {
+      (*missing)++;
+      continue;
+    }
+    int64_t g = 0;
+    while (g < groups && seeds[g] != app_int(point, "seed")) g++;
+    if (g == groups) seeds[groups++] = app_int(point, "seed");
+    x[used] = (double)app_int(point, "samples");
+    y[used] = value;
+    group[used++] = g;
+  }
+  if (status == SNTK_OK)
+    status = sntk_power_law(a->ctx, x, y, group, used, groups, (uint64_t)sntk_config_int(a->config, "seed"), fit);
+  free(x);
+  free(y);
+  free(group);
+  free(seeds);
+  return status;
+}
+
+/* The theory's m and T grow like lambda^-2 n^2 up to logarithms and o(1): what that is with lambda as measured. */
+static void theory_text(char *text, size_t size, const json_t *like, const sntk_power_fit *lambda, bool have_lambda) {
+  const char *order = strcmp(app_text(like, "activation"), "relu") == 0 ? "2" : "2+o(1)";
+  if (have_lambda)
+    snprintf(text, size, "<= %s - 2(%.2f) = %.2f", order, lambda->exponent, 2.0 - 2.0 * lambda->exponent);
+  else
+    snprintf(text, size, "<= %s, times lambda^-2", order);
+}
+
+static json_t *fit_point(const json_t *like, const char *key, const sntk_power_fit *fit, int64_t missing) {
+  return json_pack("{s:s, s:O, s:O, s:O, s:O, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "width_fit", "activation",
+                   json_object_get(like, "activation"), "dim", json_object_get(like, "dim"), "outputs",
+                   json_object_get(like, "outputs"), "sigma", json_object_get(like, "sigma"), "quantity", key, "points",
+                   (json_int_t)fit->points, "missing", (json_int_t)missing, "exponent", sntk_json_real(fit->exponent),
+                   "exponent_low", sntk_json_real(fit->low), "exponent_high", sntk_json_real(fit->high), "r_squared",
+                   sntk_json_real(fit->r_squared));
+}
+
+static void print_fits(app *a, const json_t *points) {
+  static const char *const headers[] = {
+      "activation",          "d", "p", "sigma", "quantity", "points", "exponent in n", "95% interval", "R^2",
+      "theory (upper bound)"};
+  static const struct {
+    const char *key, *name;
+    bool bounded; /* by the theory */
+  } quantities[] = {{"width_loss", "m* loss", true},
+                    {"width_kernel", "m* kernel", true},
+                    {"steps", "T", true},
+                    {"lambda_min_at_width_steps", "lambda", false}};
+  app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
+  bool any = false;
+  for (size_t i = 0; i < json_array_size(points); i++) {
+    const json_t *like = json_array_get(points, i);
+    if (!first_of_law(points, i)) continue;
+    sntk_power_fit fit, lambda;
+    int64_t missing;
+    const bool have_lambda = fit_law(a, points, like, "lambda_min_at_width_steps", &lambda, &missing) == SNTK_OK;
+    for (size_t k = 0; k < sizeof quantities / sizeof *quantities; k++) {
+      if (fit_law(a, points, like, quantities[k].key, &fit, &missing) != SNTK_OK) continue;
+      any = true;
+      if (a->options.json) {
+        json_t *record = fit_point(like, quantities[k].key, &fit, missing);
+        char *text = record ? sntk_json_text(record) : NULL;
+        if (text) printf("%s\n", text);
+        free(text);
+        json_decref(record);
+        continue;
+      }
+      char theory[64] = "";
+      if (quantities[k].bounded) theory_text(theory, sizeof theory, like, &lambda, have_lambda);
+      app_table_cell(table, "%s", app_text(like, "activation"));
+      app_table_cell(table, "%lld", (long long)app_int(like, "dim"));
+      app_table_cell(table, "%lld", (long long)app_int(like, "outputs"));
+      app_table_number(table, app_real(like, "sigma"));
+      app_table_cell(table, "%s", quantities[k].name);
+      if (missing)
+        app_table_cell(table, "%lld (%lld none)", (long long)fit.points, (long long)missing);
+      else
+        app_table_cell(table, "%lld", (long long)fit.points);
+      app_table_number(table, fit.exponent);
+      if (isfinite(fit.low))
+        app_table_cell(table, "[%.2f, %.2f]", fit.low, fit.high);
+      else
+        app_table_cell(table, "one seed");
+      app_table_number(table, fit.r_squared);
+      app_table_cell(table, "%s", theory);
+    }
+  }
+  if (any && !a->options.json) {
+    printf("\n");
+    app_table_print(table);
+  }
+  app_table_free(table);
+}
+
+/* ---- the command ---- */
+
+static sntk_status check_grid(app *a) {
+  for (int64_t axis = 0; axis < sntk_config_grid_axes(a->config); axis++) {
+    int64_t values;
+    if (strcmp(sntk_config_grid_axis(a->config, axis, &values), "network.width") == 0)
+      return sntk_fail(a->ctx, SNTK_ERR_CONFIG,
+                       "%s: grid.network.width: the width is what is searched for; use width.min_width and "
+                       "width.max_width, or softntk sweep",
+                       a->options.config_path ? a->options.config_path : "--set");
+  }
+  return SNTK_OK;
+}
+
+static sntk_status dry_run(app *a, int64_t count) {
+  double total = 0.0;
+  int64_t most = 0, owned = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (!sntk_shard_owns(a->options.shard, i)) continue;
+    sntk_config *config;
+    app_problem problem;
+    app_estimate estimate;
+    SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
+    sntk_status status = app_problem_create(a, config, false, &problem);
+    if (status == SNTK_OK) {
+      const int64_t top = sntk_config_int(config, "width.max_width");
+      status = check_range(a, &problem);
+      problem.network.width = top;
+      const int64_t bytes = trial_bytes(a, &problem, top);
+      if (status == SNTK_OK) status = app_check_memory(a, &problem, "width.max_width", bytes);
+      if (status == SNTK_OK) status = app_measure(a, &problem, top, &estimate);
+      /* doubling up to the top costs twice the top; bisection below it no more than a few of the same */
+      if (status == SNTK_OK)
+        total += 2.0 * (estimate.step_seconds * (double)problem.train.steps + 2.0 * estimate.gram_seconds);
+      if (bytes > most) most = bytes;
+      owned++;
+      app_problem_clear(&problem);
+    }
+    sntk_config_free(config);
+    SNTK_TRY(status);
+  }
+  app_print_dry_run(a, owned, most, total,
+                    "if no width below width.max_width sufficed and every trial used its whole budget of steps");
+  return SNTK_OK;
+}
+
+static sntk_status run(app *a) {
+  const int64_t count = sntk_config_grid_count(a->config);
+  if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
+  SNTK_TRY(check_grid(a));
+  SNTK_TRY(app_open_backend(a));
+  if (a->options.dry_run) return dry_run(a, count);
+  SNTK_TRY(app_run_open(a));
+  a->point_count = count;
+  sntk_status status = SNTK_OK;
+  for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
+    if (!sntk_shard_owns(a->options.shard, i)) continue;
+    a->point_index = i;
+    status = grid_point(a, i);
+  }
+  app_progress_end(a);
+  json_t *points = app_points(a, "width");
+  if (!a->options.quiet && json_array_size(points) > 0) {
+    if (!a->options.json) print_points(points);
+    print_fits(a, points);
+  }
+  json_decref(points);
+  return app_run_close(a, status);
+}
+
+const app_command app_cmd_width = {
+    "width", "Smallest sufficient width at every point of the grid, and its power law in n.", true, run};

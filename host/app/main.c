@@ -1,0 +1,75 @@
+/**
+ * @file main.c
+ * @brief The program softntk.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+
+static volatile sig_atomic_t interrupted;
+
+/* The first signal asks the engine to stop between steps; a second one of the same kind kills. */
+static void on_signal(int number) {
+  interrupted = 1;
+  signal(number, SIG_DFL);
+}
+
+static sntk_status load_config(app *a) {
+  const app_options *o = &a->options;
+  SNTK_TRY(sntk_config_load(a->ctx, o->config_path, &a->config));
+  for (int i = 0; i < o->set_count; i++) SNTK_TRY(sntk_config_set(a->ctx, a->config, o->sets[i]));
+  const struct {
+    const char *key, *value, *origin;
+  } overrides[] = {{"backend", o->backend, "--backend"},
+                   {"precision", o->precision, "--precision"},
+                   {"seed", o->seed, "--seed"},
+                   {"threads", o->threads, "--threads"}};
+  for (size_t i = 0; i < sizeof overrides / sizeof *overrides; i++)
+    if (overrides[i].value)
+      SNTK_TRY(sntk_config_set_value(a->ctx, a->config, overrides[i].key, overrides[i].value, overrides[i].origin));
+  return SNTK_OK;
+}
+
+static sntk_status run(app *a, int argc, char **argv) {
+  SNTK_TRY(app_parse(a, argc, argv));
+  if (a->options.version) {
+    printf("softntk %s (%s)\n", sntk_version(), sntk_git_commit());
+    return SNTK_OK;
+  }
+  if (a->options.help) {
+    app_print_help(a->options.command);
+    return SNTK_OK;
+  }
+  SNTK_TRY(load_config(a));
+  sntk_context_set_interrupt(a->ctx, &interrupted);
+  signal(SIGINT, on_signal);
+  signal(SIGTERM, on_signal);
+  signal(SIGXFSZ, SIG_IGN); /* a file over the limit is then a write error with a message */
+  return a->options.command->run(a);
+}
+
+int main(int argc, char **argv) {
+  app a = {0};
+  if (sntk_context_create(&a.ctx) != SNTK_OK) {
+    fprintf(stderr, "softntk: no memory\n");
+    return sntk_status_exit_code(SNTK_ERR_MEMORY);
+  }
+  sntk_status status = run(&a, argc, argv);
+  app_progress_end(&a);
+  if (status != SNTK_OK)
+    fprintf(stderr, "softntk: %s%s\n", status == SNTK_ERR_INTERRUPTED ? "" : "error: ", sntk_context_error(a.ctx));
+  if (fflush(stdout) != 0 || ferror(stdout)) {
+    if (status == SNTK_OK) fprintf(stderr, "softntk: error: standard output cannot be written\n");
+    if (status == SNTK_OK) status = SNTK_ERR_IO;
+  }
+  sntk_config_free(a.config);
+  sntk_context_free(a.ctx);
+  free(a.options.sets);
+  free(a.directory);
+  return sntk_status_exit_code(status);
+}

@@ -1,0 +1,79 @@
+/**
+ * @file table.c
+ * @brief Aligned columns for the terminal.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+
+enum { CELL = 64 };
+
+struct app_table {
+  int columns;
+  int64_t cells, capacity;
+  char (*text)[CELL]; /* headers first */
+};
+
+static char *next_cell(app_table *table) {
+  if (table->cells == table->capacity) {
+    const int64_t capacity = table->capacity ? 2 * table->capacity : 64;
+    void *grown = realloc(table->text, (size_t)capacity * sizeof *table->text);
+    if (!grown) return NULL; /* a table is only a view: without memory it is cut short */
+    table->text = grown;
+    table->capacity = capacity;
+  }
+  return table->text[table->cells++];
+}
+
+app_table *app_table_create(int columns, const char *const *headers) {
+  app_table *table = calloc(1, sizeof *table);
+  if (!table) return NULL;
+  table->columns = columns;
+  for (int c = 0; c < columns; c++) app_table_cell(table, "%s", headers[c]);
+  return table;
+}
+
+void app_table_cell(app_table *table, const char *format, ...) {
+  char *cell = table ? next_cell(table) : NULL;
+  if (!cell) return;
+  va_list args;
+  va_start(args, format);
+  vsnprintf(cell, CELL, format, args);
+  va_end(args);
+}
+
+void app_table_number(app_table *table, double value) {
+  if (!isfinite(value))
+    app_table_cell(table, "-");
+  else
+    app_table_cell(table, "%.4g", value);
+}
+
+void app_table_print(app_table *table) {
+  if (!table) return;
+  const int64_t rows = table->cells / table->columns;
+  for (int64_t r = 0; r < rows; r++) {
+    for (int c = 0; c < table->columns; c++) {
+      size_t wide = 0;
+      for (int64_t s = 0; s < rows; s++) {
+        const size_t length = strlen(table->text[s * table->columns + c]);
+        if (length > wide) wide = length;
+      }
+      /* the first column names the row, the others are figures */
+      printf(c == 0 ? "%s%-*s" : "%s%*s", c ? "  " : "", (int)wide, table->text[r * table->columns + c]);
+    }
+    printf("\n");
+  }
+}
+
+void app_table_free(app_table *table) {
+  if (!table) return;
+  free(table->text);
+  free(table);
+}

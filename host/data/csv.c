@@ -1,0 +1,391 @@
+/**
+ * @file csv.c
+ * @brief Numbers in text: comma-separated (or semicolons, tabs, spaces), plain or gzip-compressed.
+ *
+ * The separator is the first of comma, semicolon, tab and space that the first line of numbers has. Quotes as in RFC
+ * 4180 are tolerated around a field, which may not contain a line break. Numbers are decimal with a point whatever the
+ * locale, finite and fully consumed; whole numbers beyond 2^53 are refused, since float64 would change them silently.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <locale.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "data/loaders.h"
+
+enum { CHUNK_BYTES = 1 << 16, FIRST_LINE = 1 << 12, FIRST_VALUES = 1 << 12 };
+
+/* Separators in the order of preference; the last stands for lines of one field. */
+enum { SEPARATORS = 5, SPACE = 3, NONE = 4 };
+static const char separator_char[SEPARATORS] = {',', ';', '\t', ' ', '\0'};
+static const char *const separator_name[SEPARATORS] = {"commas", "semicolons", "tabs", "spaces",
+                                                       "nothing: the first line has no comma, semicolon, tab or space"};
+
+typedef enum number_kind { NUMBER, EMPTY, NOT_NUMBER, NOT_FINITE, TOO_LARGE, INEXACT } number_kind;
+
+typedef struct csv_reader {
+  sntk_context *ctx;
+  const char *path;
+  sntk_input *input;
+  int64_t memory_limit;
+  char *chunk;
+  int64_t chunk_at, chunk_size;
+  char *line; /* the line under way, zero-terminated, without its break */
+  int64_t line_size, line_capacity;
+  int64_t line_number; /* from 1 */
+  int separator;
+  double *values;
+  int64_t rows, cols, capacity; /* rows are those kept */
+} csv_reader;
+
+/* The part of a line that is left to split into fields. */
+typedef struct csv_cursor {
+  const char *at, *end;
+  bool more; /* another field follows, be it empty */
+} csv_cursor;
+
+typedef struct csv_field {
+  const char *text;
+  int64_t size;
+} csv_field;
+
+static sntk_status no_memory(const csv_reader *r, int64_t bytes) {
+  char need[32], have[32];
+  return sntk_fail(
+      r->ctx, SNTK_ERR_MEMORY,
+      "%s:%lld: reading up to here takes %s, and the memory limit is %s; raise the limit or take fewer samples",
+      r->path, (long long)r->line_number, sntk_format_bytes(bytes, need), sntk_format_bytes(r->memory_limit, have));
+}
+
+/* A buffer of at least `wanted` elements, doubled as long as the limit allows. */
+static sntk_status grow(const csv_reader *r, void **buffer, int64_t *capacity, int64_t wanted, int64_t first,
+                        int64_t size) {
+  if (wanted <= *capacity) return SNTK_OK;
+  const int64_t most = r->memory_limit / size;
+  if (wanted > most) return no_memory(r, sntk_size_mul(wanted, size));
+  int64_t next = *capacity ? *capacity : first;
+  while (next < wanted) next *= 2; /* no overflow: half of it is in memory already */
+  if (next > most) next = most;
+  void *grown = realloc(*buffer, (size_t)(next * size));
+  if (!grown) return no_memory(r, next * size);
+  *buffer = grown;
+  *capacity = next;
+  return SNTK_OK;
+}
+
+/* Appends to the line; keeps room for the terminating zero. */
+static sntk_status append(csv_reader *r, const char *from, int64_t count) {
+  void *line = r->line;
+  const sntk_status status = grow(r, &line, &r->line_capacity, r->line_size + count + 1, FIRST_LINE, 1);
+  r->line = line;
+  if (status != SNTK_OK) return status;
+  memcpy(r->line + r->line_size, from, (size_t)count);
+  r->line_size += count;
+  r->line[r->line_size] = '\0';
+  return SNTK_OK;
+}
+
+/* The next line without its break; *found is false at the end of the file. */
+static sntk_status next_line(csv_reader *r, bool *found) {
+  *found = false;
+  r->line_size = 0;
+  r->line_number++;
+  for (;;) {
+    if (r->chunk_at == r->chunk_size) {
+      SNTK_TRY(sntk_input_read(r->ctx, r->input, r->chunk, CHUNK_BYTES, &r->chunk_size));
+      r->chunk_at = 0;
+      if (r->chunk_size == 0) break;
+    }
+    const char *start = r->chunk + r->chunk_at;
+    const char *newline = memchr(start, '\n', (size_t)(r->chunk_size - r->chunk_at));
+    const int64_t count = newline ? newline - start : r->chunk_size - r->chunk_at;
+    SNTK_TRY(append(r, start, count));
+    *found = true;
+    r->chunk_at += newline ? count + 1 : count;
+    if (newline) break;
+  }
+  if (r->line_size > 0 && r->line[r->line_size - 1] == '\r') r->line[--r->line_size] = '\0';
+  return SNTK_OK;
+}
+
+static bool is_space(char c) { return c == ' ' || c == '\t'; }
+
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* The first line's separator, or that of the first line of numbers. */
+static int find_separator(const char *line, int64_t size) {
+  bool seen[SEPARATORS] = {[NONE] = true}, quoted = false;
+  while (size > 0 && line[size - 1] == ' ') size--;
+  while (size > 0 && *line == ' ') line++, size--;
+  for (int64_t j = 0; j < size; j++) {
+    if (line[j] == '"') quoted = !quoted;
+    for (int s = 0; s < NONE; s++) seen[s] |= !quoted && line[j] == separator_char[s];
+  }
+  int s = 0;
+  while (!seen[s]) s++;
+  return s;
+}
+
+static csv_cursor start_fields(const char *line, int64_t size, int separator) {
+  csv_cursor c = {.at = line, .end = line + size, .more = true};
+  if (separator == SPACE)
+    while (c.at < c.end && is_space(*c.at)) c.at++;
+  return c;
+}
+
+/* Takes a field, without the space around it and its quotes. False where a quote stays open or something follows. */
+static bool next_field(csv_cursor *c, int separator, csv_field *field) {
+  /* A tab is space around a field unless it separates. */
+  while (c->at < c->end && is_space(*c->at) && *c->at != separator_char[separator]) c->at++;
+  const bool quoted = c->at < c->end && *c->at == '"';
+  bool closed = false;
+  const char *start = quoted ? ++c->at : c->at, *stop = start;
+  if (quoted) {
+    for (; c->at < c->end && !closed; c->at++) {
+      if (*c->at != '"') continue;
+      if (c->at + 1 < c->end && c->at[1] == '"')
+        c->at++;
+      else
+        closed = true;
+    }
+    stop = closed ? c->at - 1 : c->end;
+  }
+  const char *tail = c->at;
+  while (c->at < c->end &&
+         (separator == SPACE ? !is_space(*c->at) : *c->at != separator_char[separator] || separator == NONE))
+    c->at++;
+  const char *tail_end = c->at;
+  while (tail_end > tail && is_space(tail_end[-1])) tail_end--;
+  if (!quoted) stop = tail_end;
+  *field = (csv_field){start, stop - start};
+  if (separator == SPACE)
+    while (c->at < c->end && is_space(*c->at)) c->at++;
+  c->more = c->at < c->end;
+  if (separator != SPACE && c->more) c->at++;
+  return !quoted || (closed && tail_end == tail);
+}
+
+/* Is the text a number that is not finite, as programs write it? */
+static bool is_non_finite_word(const char *text, int64_t size) {
+  static const char *const words[] = {"nan", "inf", "infinity"};
+  if (size > 0 && (*text == '+' || *text == '-')) text++, size--;
+  for (size_t w = 0; w < sizeof words / sizeof *words; w++)
+    if (size == (int64_t)strlen(words[w]) && strncasecmp(text, words[w], (size_t)size) == 0) return true;
+  return false;
+}
+
+/* [+-] digits [. digits] [e [+-] digits] with at least one digit in front of e. strtod then only converts: in the C
+ * locale, which the caller has set, it stops at the field's end, since what ends a field does not continue this
+ * grammar. */
+static number_kind parse_number(csv_field field, double *value) {
+  const char *at = field.text, *end = at + field.size;
+  if (at == end) return EMPTY;
+  const bool negative = *at == '-';
+  if (*at == '+' || *at == '-') at++;
+  const char *digits = at;
+  int64_t whole = 0;
+  for (; at < end && is_digit(*at); at++)
+    if (whole <= SNTK_EXACT_INTEGER) whole = 10 * whole + (*at - '0');
+  int64_t count = at - digits;
+  if (count > 0 && at == end) {
+    *value = negative ? -(double)whole : (double)whole;
+    return whole <= SNTK_EXACT_INTEGER ? NUMBER : INEXACT;
+  }
+  if (at < end && *at == '.') {
+    const char *fraction = ++at;
+    while (at < end && is_digit(*at)) at++;
+    count += at - fraction;
+  }
+  if (count > 0 && at < end && (*at == 'e' || *at == 'E')) {
+    at++;
+    if (at < end && (*at == '+' || *at == '-')) at++;
+    const char *exponent = at;
+    while (at < end && is_digit(*at)) at++;
+    if (at == exponent) return NOT_NUMBER;
+  }
+  if (count == 0 || at != end) return is_non_finite_word(field.text, field.size) ? NOT_FINITE : NOT_NUMBER;
+  *value = strtod(field.text, NULL);
+  return isfinite(*value) ? NUMBER : TOO_LARGE;
+}
+
+static sntk_status bad_quote(const csv_reader *r, int64_t col) {
+  return sntk_fail(
+      r->ctx, SNTK_ERR_DATA,
+      "%s:%lld: column %lld: a quote is not closed in its line, or text follows it; write plain numbers without "
+      "quotes",
+      r->path, (long long)r->line_number, (long long)col);
+}
+
+static sntk_status bad_number(const csv_reader *r, int64_t col, csv_field field, number_kind kind) {
+  static const char *const text[] = {
+      [EMPTY] = "is empty: every column of every line must have a number",
+      [NOT_NUMBER] = "is not a number: write decimals with a point, such as 1.5 or 2e-3",
+      [NOT_FINITE] = "is not finite: remove the line or fill in a value",
+      [TOO_LARGE] = "is too large for float64 (1.8e308)",
+      [INEXACT] =
+          "is a whole number beyond 2^53, which float64 does not hold exactly: write it as a real, such as 1.5e16, if "
+          "a rounded value will do",
+  };
+  char shown[SNTK_EXCERPT_CHARS];
+  return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s:%lld: column %lld: \"%s\" %s (fields are separated by %s)", r->path,
+                   (long long)r->line_number, (long long)col, sntk_excerpt(field.text, field.size, shown), text[kind],
+                   separator_name[r->separator]);
+}
+
+/* Number of fields of the line under a separator. */
+static int64_t count_fields(const csv_reader *r, int separator) {
+  csv_cursor c = start_fields(r->line, r->line_size, separator);
+  int64_t count = 0;
+  csv_field field;
+  while (c.more) {
+    next_field(&c, separator, &field);
+    count++;
+  }
+  return count;
+}
+
+/* Is the first line a header? One with both numbers and names could as well be a damaged line of numbers: refused. */
+static sntk_status find_header(const csv_reader *r, bool *is_header) {
+  csv_cursor c = start_fields(r->line, r->line_size, r->separator);
+  csv_field field, name = {0}, number = {0};
+  int64_t name_col = 0, number_col = 0;
+  for (int64_t col = 1; c.more; col++) {
+    if (!next_field(&c, r->separator, &field)) return bad_quote(r, col);
+    double value;
+    const number_kind kind = parse_number(field, &value);
+    if (kind == NOT_NUMBER && !name_col) name = field, name_col = col;
+    if (kind != NOT_NUMBER && kind != EMPTY && !number_col) number = field, number_col = col;
+  }
+  *is_header = name_col > 0;
+  char shown[SNTK_EXCERPT_CHARS], other[SNTK_EXCERPT_CHARS];
+  if (name_col && number_col)
+    return sntk_fail(
+        r->ctx, SNTK_ERR_DATA,
+        "%s:%lld: column %lld: \"%s\" is not a number, while column %lld, \"%s\", is (fields are separated by %s); "
+        "correct the line, or give header: 1 if it is a line of names",
+        r->path, (long long)r->line_number, (long long)name_col, sntk_excerpt(name.text, name.size, shown),
+        (long long)number_col, sntk_excerpt(number.text, number.size, other), separator_name[r->separator]);
+  return SNTK_OK;
+}
+
+/* Parses the line into a new row; a row beyond `limit` is checked and dropped. */
+static sntk_status read_row(csv_reader *r, int64_t limit) {
+  const int64_t start = r->rows * r->cols;
+  csv_cursor c = start_fields(r->line, r->line_size, r->separator);
+  int64_t col = 0;
+  const bool first = r->cols == 0;
+  const bool keep = limit <= 0 || r->rows < limit;
+  while (c.more) {
+    csv_field field;
+    if (!next_field(&c, r->separator, &field)) return bad_quote(r, col + 1);
+    double value;
+    const number_kind kind = parse_number(field, &value);
+    if (kind != NUMBER) return bad_number(r, col + 1, field, kind);
+    if (keep && (first || col < r->cols)) {
+      void *values = r->values;
+      const sntk_status status = grow(r, &values, &r->capacity, start + col + 1, FIRST_VALUES, sizeof(double));
+      r->values = values;
+      if (status != SNTK_OK) return status;
+      r->values[start + col] = value;
+    }
+    col++;
+  }
+  if (first) r->cols = col;
+  if (col != r->cols)
+    return sntk_fail(
+        r->ctx, SNTK_ERR_DATA,
+        "%s:%lld: %lld columns, but the lines before have %lld (fields are separated by %s); every line must have "
+        "the same number",
+        r->path, (long long)r->line_number, (long long)col, (long long)r->cols, separator_name[r->separator]);
+  r->rows += keep;
+  return SNTK_OK;
+}
+
+static bool is_blank(const csv_reader *r) {
+  int64_t j = 0;
+  while (j < r->line_size && is_space(r->line[j])) j++;
+  return j == r->line_size;
+}
+
+/* A byte-order mark is no part of the first field. */
+static void drop_mark(csv_reader *r) {
+  static const char mark[] = "\xEF\xBB\xBF";
+  if (r->line_size < 3 || memcmp(r->line, mark, 3) != 0) return;
+  r->line_size -= 3;
+  memmove(r->line, r->line + 3, (size_t)r->line_size + 1);
+}
+
+static sntk_status read_lines(csv_reader *r, int header, int64_t limit, int64_t *total) {
+  int64_t header_fields[SEPARATORS] = {0}, header_line = 0, blank_line = 0, rows = 0;
+  for (;;) {
+    bool found;
+    SNTK_TRY(next_line(r, &found));
+    if (!found) break;
+    if (r->line_number == 1) drop_mark(r);
+    if (is_blank(r)) {
+      if (!blank_line) blank_line = r->line_number;
+      continue;
+    }
+    if (blank_line)
+      return sntk_fail(r->ctx, SNTK_ERR_DATA,
+                       "%s:%lld: the line is blank, and others follow; blank lines may only end the file", r->path,
+                       (long long)blank_line);
+    if (r->line_number == 1) {
+      r->separator = find_separator(r->line, r->line_size);
+      bool is_header = header > 0;
+      if (header < 0) SNTK_TRY(find_header(r, &is_header));
+      if (is_header) {
+        for (int s = 0; s < SEPARATORS; s++) header_fields[s] = count_fields(r, s);
+        header_line = 1;
+        continue;
+      }
+    }
+    if (rows == 0) r->separator = find_separator(r->line, r->line_size);
+    SNTK_TRY(read_row(r, limit));
+    if (rows == 0 && header_line && header_fields[r->separator] != r->cols)
+      return sntk_fail(
+          r->ctx, SNTK_ERR_DATA,
+          "%s:1: %lld names in the header, but line %lld has %lld columns (fields are separated by %s); every "
+          "column needs one name, or remove the header",
+          r->path, (long long)header_fields[r->separator], (long long)r->line_number, (long long)r->cols,
+          separator_name[r->separator]);
+    rows++;
+  }
+  if (rows == 0)
+    return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s: %s; at least one line of numbers is needed", r->path,
+                     header_line ? "there is no line behind the header" : "the file is empty");
+  *total = rows;
+  return SNTK_OK;
+}
+
+sntk_status sntk_csv_load(sntk_context *ctx, const char *path, int header, int64_t limit, sntk_array *array,
+                          int64_t *total) {
+  *array = (sntk_array){0};
+  csv_reader r = {.ctx = ctx, .path = path, .memory_limit = sntk_context_memory(ctx)};
+  const locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+  const locale_t before = plain ? uselocale(plain) : (locale_t)0;
+  void *chunk = NULL;
+  sntk_status status = plain ? SNTK_OK : sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory to read it", path);
+  if (status == SNTK_OK) status = sntk_input_open(ctx, path, &r.input);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, path, CHUNK_BYTES, 1, &chunk);
+  r.chunk = chunk;
+  if (status == SNTK_OK) status = read_lines(&r, header, limit, total);
+  if (status == SNTK_OK) {
+    /* Doubling leaves up to half unused. A failure to shrink changes nothing. */
+    double *fitted = realloc(r.values, (size_t)(r.rows * r.cols) * sizeof(double));
+    *array = (sntk_array){.rows = r.rows, .cols = r.cols, .values = fitted ? fitted : r.values};
+    r.values = NULL;
+  }
+  free(r.values);
+  free(r.line);
+  free(chunk);
+  sntk_input_close(r.input);
+  if (plain) {
+    uselocale(before);
+    freelocale(plain);
+  }
+  return status;
+}

@@ -1,0 +1,82 @@
+/**
+ * @file engine.h
+ * @brief Internals of the engine: a network's state, and passes of samples through it.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef SOFTNTK_ENGINE_H
+#define SOFTNTK_ENGINE_H
+
+#include "backends/backend.h"
+#include "softntk/network.h"
+#include "softntk/ntk.h"
+
+/* Beyond this many columns a backend's operation is called again, so that an interrupt is seen. */
+enum { SNTK_CHUNK_COLUMNS = 1 << 16 };
+
+struct sntk_network {
+  sntk_context *ctx;
+  sntk_network_options options; /* resolved; weights and signs NULL */
+  sntk_source source;
+  double scale;       /* s */
+  sntk_neurons v;     /* the whole network; streamed: pointers NULL, layout plain */
+  sntk_neurons chunk; /* streamed: storage of the chunk generated last */
+  double *weights0;   /* dim x width as loaded, host; NULL: random */
+  int8_t *signs0;     /* outputs x width as loaded, host; NULL: random */
+  bool base_moved;    /* displaced: the base is no longer W0 */
+};
+
+/* Columns at a time for operations over the whole network. */
+int64_t sntk_network_chunk_columns(const sntk_network *net);
+
+/* Columns [first, first + count): a view of the stored network, or generated anew. Valid until the next call. */
+sntk_status sntk_network_chunk(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, sntk_neurons *chunk);
+
+/* Allocates a view's arrays on the backend (count, dim, outputs, type and layout set by the caller; ld = count). */
+sntk_status sntk_neurons_alloc(sntk_context *ctx, sntk_neurons *v);
+void sntk_neurons_free(sntk_context *ctx, sntk_neurons *v);
+/* Bytes of such arrays; -1 on overflow. */
+int64_t sntk_neurons_bytes(sntk_layout layout, sntk_precision type, int64_t count, int64_t dim, int64_t outputs);
+
+/* The layout that a network of these options has on the context's backend. */
+sntk_layout sntk_network_layout(const sntk_context *ctx, const sntk_network_options *options);
+
+/* max_r |w_r - w_r(0)|. */
+sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *movement);
+
+/* Displacement form: takes the displacement into the base (a paired network becomes one displacement a neuron). */
+sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net);
+
+/* Samples on the backend, and what a walk over the width left of them. All arrays host float64 but the samples' own. */
+typedef struct sntk_pass {
+  sntk_samples samples;
+  int64_t outputs;
+  void *x, *x64;    /* backend memory; the same where the type is float64 */
+  sntk_stats base;  /* displaced, paired: of the base */
+  sntk_stats stats; /* of the network (plain), or the change against the base */
+  double *sum;      /* n: whole normalizer */
+  double *f;        /* n x p, before the output scale */
+  double *storage;  /* what the arrays above point into */
+} sntk_pass;
+
+sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const double *inputs, int64_t samples,
+                             sntk_pass *pass);
+void sntk_pass_clear(sntk_context *ctx, sntk_pass *pass);
+int64_t sntk_pass_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples);
+
+/* Statistics of the base, in the displaced and paired layouts; after creation and after each move of the base. */
+sntk_status sntk_pass_base(sntk_context *ctx, sntk_network *net, sntk_pass *pass);
+/* Walks the width: stats, sum, f. `what` names the walk for progress, NULL for none. */
+sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const char *what);
+
+/* c_i = sum_l r_il f_il for softmax, 0 otherwise. */
+void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const double *r, double *c);
+
+/* H at the weights the pass was walked with, into host memory. */
+sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *gram);
+
+/* Largest eigenvalue of J J^T at the weights the pass was walked with, and the residual bound it was accepted with. */
+sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *lambda,
+                                    double *bound);
+
+#endif

@@ -1,0 +1,460 @@
+/**
+ * @file network.c
+ * @brief Networks: creation, storage, slabs over the width, passes of samples.
+ *
+ * Displacement form. W = W0 + D with only D trained from 0, so that float32 does not lose updates far below the last
+ * bit of W, nor the cancelling sum f. With E = exp(z0 - M), z0 = X W0, M_i = max_r z0_ir (exp: M = 0), e = exp(X D) -
+ * 1, and sum0, t0 of the base taken once in float64: one displacement a neuron: sum = sum0 + sum_r E e, f = (t0 + sum_r
+ * A E e) / sum pairs sharing w0, signs +-a: sum = sum0 + sum_q E (e1 + e2), f = sum_q a E (e1 - e2) / sum (exp: f
+ * without the division; relu: differences of max(z0 + d, 0) in place of E e.)
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+double sntk_output_scale(sntk_activation activation, sntk_scale scale, int64_t width) {
+  const double m = (double)width;
+  if (activation == SNTK_SOFTMAX) return scale == SNTK_SCALE_PAPER ? m : sqrt(m);
+  if (activation == SNTK_EXP && scale == SNTK_SCALE_PAPER) return 1.0;
+  return 1.0 / sqrt(m);
+}
+
+double sntk_kernel_scale(sntk_activation activation, sntk_scale scale, int64_t width) {
+  const double s = sntk_output_scale(activation, scale, width), m = (double)width;
+  return activation == SNTK_SOFTMAX ? s * s / m : s * s * m;
+}
+
+/* ---- storage ---- */
+
+sntk_layout sntk_network_layout(const sntk_context *ctx, const sntk_network_options *o) {
+  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
+  if (o->form == SNTK_FORM_PLAIN || o->streamed) return SNTK_LAYOUT_PLAIN;
+  if (o->form == SNTK_FORM_AUTO && (type == SNTK_F64 || !ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED)))
+    return SNTK_LAYOUT_PLAIN;
+  return o->init == SNTK_INIT_SYMMETRIC && !o->weights ? SNTK_LAYOUT_PAIRED : SNTK_LAYOUT_DISPLACED;
+}
+
+static int shifts(sntk_layout layout) { return layout == SNTK_LAYOUT_PLAIN ? 0 : layout == SNTK_LAYOUT_PAIRED ? 2 : 1; }
+
+static int64_t columns(sntk_layout layout, int64_t width) { return layout == SNTK_LAYOUT_PAIRED ? width / 2 : width; }
+
+int64_t sntk_neurons_bytes(sntk_layout layout, sntk_precision type, int64_t count, int64_t dim, int64_t outputs) {
+  const int64_t matrix = sntk_size_mul(sntk_size_mul(count, dim), (int64_t)sntk_type_size(type));
+  return sntk_size_add(sntk_size_mul(matrix, 1 + shifts(layout)), sntk_size_mul(count, outputs));
+}
+
+sntk_status sntk_neurons_alloc(sntk_context *ctx, sntk_neurons *v) {
+  const int64_t matrix = sntk_size_mul(sntk_size_mul(v->count, v->dim), (int64_t)sntk_type_size(v->type));
+  const int64_t signs = sntk_size_mul(v->count, v->outputs);
+  if (matrix < 0 || signs < 0)
+    return sntk_fail(ctx, SNTK_ERR_MEMORY, "weights of %lld x %lld do not fit an address space", (long long)v->dim,
+                     (long long)v->count);
+  v->ld = v->ld_signs = v->count;
+  v->base = v->shift[0] = v->shift[1] = NULL;
+  v->signs = NULL;
+  sntk_status status = ctx->backend->alloc(ctx, "weights", matrix, &v->base);
+  for (int h = 0; h < shifts(v->layout) && status == SNTK_OK; h++)
+    status = ctx->backend->alloc(ctx, "displacements", matrix, &v->shift[h]);
+  if (status == SNTK_OK) status = ctx->backend->alloc(ctx, "signs", signs, (void **)&v->signs);
+  if (status != SNTK_OK) sntk_neurons_free(ctx, v);
+  return status;
+}
+
+void sntk_neurons_free(sntk_context *ctx, sntk_neurons *v) {
+  ctx->backend->free(ctx, v->base);
+  ctx->backend->free(ctx, v->shift[0]);
+  ctx->backend->free(ctx, v->shift[1]);
+  ctx->backend->free(ctx, v->signs);
+  v->base = v->shift[0] = v->shift[1] = NULL;
+  v->signs = NULL;
+}
+
+/* Uploads `count` doubles as the type at hand. */
+static sntk_status upload_real(sntk_context *ctx, sntk_precision type, const double *from, int64_t count, void *to) {
+  if (type == SNTK_F64) return ctx->backend->upload(ctx, to, from, count * (int64_t)sizeof *from);
+  float *narrow;
+  SNTK_TRY(sntk_alloc(ctx, "conversion to float32", count, sizeof *narrow, (void **)&narrow));
+  for (int64_t j = 0; j < count; j++) narrow[j] = (float)from[j];
+  const sntk_status status = ctx->backend->upload(ctx, to, narrow, count * (int64_t)sizeof *narrow);
+  free(narrow);
+  return status;
+}
+
+/* Base weights W0 and signs of columns [first, first + v->count) of the network, in v's layout. */
+static sntk_status fill_initial(sntk_context *ctx, const sntk_network *net, int64_t first, sntk_neurons *v,
+                                bool signs_too) {
+  const sntk_backend *backend = ctx->backend;
+  const int64_t width = net->options.width;
+  if (!net->weights0) {
+    SNTK_TRY(backend->random_weights(ctx, &net->source, first, v));
+  } else {
+    for (int64_t k = 0; k < v->dim; k++)
+      SNTK_TRY(upload_real(ctx, v->type, net->weights0 + k * width + first, v->count,
+                           (char *)v->base + (size_t)(k * v->ld) * sntk_type_size(v->type)));
+  }
+  if (!signs_too) return SNTK_OK;
+  if (!net->signs0) return backend->random_signs(ctx, &net->source, first, v);
+  for (int64_t l = 0; l < v->outputs; l++)
+    SNTK_TRY(backend->upload(ctx, v->signs + l * v->ld_signs, net->signs0 + l * width + first, v->count));
+  return SNTK_OK;
+}
+
+/* ---- creation ---- */
+
+static sntk_status check_options(sntk_context *ctx, const sntk_network_options *o) {
+  if (!ctx->backend) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "no backend is open in this context");
+  if (o->activation != SNTK_SOFTMAX && o->activation != SNTK_RELU && o->activation != SNTK_EXP)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "activation %d is unknown", (int)o->activation);
+  if (o->width < 1 || o->dim < 1 || o->outputs < 1 || o->dim > INT32_MAX || o->outputs > INT32_MAX)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "width %lld, dim %lld, outputs %lld: each must be at least 1, dim and outputs below 2^31",
+                     (long long)o->width, (long long)o->dim, (long long)o->outputs);
+  if (!(o->sigma > 0.0) || !isfinite((float)o->sigma))
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "sigma %g must be positive and finite", o->sigma);
+  if (o->init == SNTK_INIT_SYMMETRIC && !o->weights && o->width % 2)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "width %lld is odd: symmetric initialization pairs neurons; use an even width or init iid",
+                     (long long)o->width);
+  if (o->signs && !o->weights && o->init == SNTK_INIT_SYMMETRIC)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "signs were given without weights: symmetric initialization has its own; use init iid");
+  if (o->form == SNTK_FORM_DISPLACEMENT && !ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED))
+    return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend %s has no displacement form; use form plain or backend cpu",
+                     ctx->backend->name);
+  if (o->form == SNTK_FORM_DISPLACEMENT && o->streamed)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a streamed network keeps no displacement; use form plain");
+  return SNTK_OK;
+}
+
+static sntk_status copy_given(sntk_context *ctx, sntk_network *net, const sntk_network_options *o) {
+  if (o->weights) {
+    const int64_t count = sntk_size_mul(o->width, o->dim);
+    SNTK_TRY(sntk_alloc(ctx, "given weights", count, sizeof *net->weights0, (void **)&net->weights0));
+    for (int64_t j = 0; j < count; j++) {
+      if (!isfinite(o->weights[j]))
+        return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "weight (%lld, %lld) is not finite", (long long)(j / o->width),
+                         (long long)(j % o->width));
+      net->weights0[j] = o->weights[j];
+    }
+  }
+  if (o->signs) {
+    const int64_t count = sntk_size_mul(o->width, o->outputs);
+    SNTK_TRY(sntk_alloc(ctx, "given signs", count, sizeof *net->signs0, (void **)&net->signs0));
+    for (int64_t j = 0; j < count; j++) {
+      if (o->signs[j] != 1.0 && o->signs[j] != -1.0)
+        return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "sign (%lld, %lld) is %g; signs are +1 or -1",
+                         (long long)(j / o->width), (long long)(j % o->width), o->signs[j]);
+      net->signs0[j] = (int8_t)o->signs[j];
+    }
+  }
+  return SNTK_OK;
+}
+
+sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *options, sntk_network **out) {
+  *out = NULL;
+  SNTK_TRY(check_options(ctx, options));
+  sntk_network *net = calloc(1, sizeof *net);
+  if (!net) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for a network");
+  net->ctx = ctx;
+  net->options = *options;
+  net->options.precision = ctx->backend->precision(ctx, options->precision);
+  net->scale = sntk_output_scale(options->activation, options->scale, options->width);
+  /* Loaded weights carry no pairs; random signs beside them are drawn neuron by neuron. */
+  net->source = (sntk_source){.seed = options->seed,
+                              .sigma = options->sigma,
+                              .symmetric = options->init == SNTK_INIT_SYMMETRIC && !options->weights};
+  const sntk_layout layout = sntk_network_layout(ctx, options);
+  net->options.form = layout == SNTK_LAYOUT_PLAIN ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
+  net->v = (sntk_neurons){.activation = options->activation,
+                          .layout = layout,
+                          .type = net->options.precision,
+                          .width = options->width,
+                          .count = columns(layout, options->width),
+                          .dim = options->dim,
+                          .outputs = options->outputs};
+  sntk_status status = copy_given(ctx, net, options);
+  net->options.weights = net->options.signs = NULL;
+  if (status == SNTK_OK) {
+    if (options->streamed) {
+      net->chunk = net->v;
+      net->chunk.count = sntk_network_chunk_columns(net);
+      status = sntk_neurons_alloc(ctx, &net->chunk);
+    } else {
+      status = sntk_neurons_alloc(ctx, &net->v);
+      if (status == SNTK_OK) status = fill_initial(ctx, net, 0, &net->v, true);
+    }
+  }
+  if (status != SNTK_OK) {
+    sntk_network_free(net);
+    return status;
+  }
+  *out = net;
+  return SNTK_OK;
+}
+
+void sntk_network_free(sntk_network *net) {
+  if (!net) return;
+  sntk_neurons_free(net->ctx, &net->v);
+  sntk_neurons_free(net->ctx, &net->chunk);
+  free(net->weights0);
+  free(net->signs0);
+  free(net);
+}
+
+int64_t sntk_network_bytes(const sntk_context *ctx, const sntk_network_options *o) {
+  const sntk_layout layout = sntk_network_layout(ctx, o);
+  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
+  int64_t bytes = 0;
+  if (o->weights) bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(o->width, o->dim), sizeof(double)));
+  if (o->signs) bytes = sntk_size_add(bytes, sntk_size_mul(o->width, o->outputs));
+  const int64_t held =
+      o->streamed ? (o->width < SNTK_CHUNK_COLUMNS ? o->width : SNTK_CHUNK_COLUMNS) : columns(layout, o->width);
+  return sntk_size_add(bytes, sntk_neurons_bytes(layout, type, held, o->dim, o->outputs));
+}
+
+sntk_form sntk_network_form(const sntk_network *net) {
+  return net->v.layout == SNTK_LAYOUT_PLAIN ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
+}
+
+const sntk_network_options *sntk_network_get_options(const sntk_network *net) { return &net->options; }
+
+/* ---- slabs ---- */
+
+int64_t sntk_network_chunk_columns(const sntk_network *net) {
+  /* A generated chunk is kept near 16 MiB of float32; a stored one is only a view. */
+  int64_t most = SNTK_CHUNK_COLUMNS;
+  if (net->options.streamed)
+    while (most > 1024 && most * net->v.dim > 1 << 22) most /= 2;
+  return net->v.count < most ? net->v.count : most;
+}
+
+sntk_status sntk_network_chunk(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count,
+                               sntk_neurons *chunk) {
+  if (!net->options.streamed) {
+    *chunk = sntk_neurons_slice(&net->v, first, count);
+    return SNTK_OK;
+  }
+  *chunk = sntk_neurons_slice(&net->chunk, 0, count);
+  return fill_initial(ctx, net, first, chunk, true);
+}
+
+static sntk_status check_range(sntk_context *ctx, const sntk_network *net, int64_t first, int64_t count) {
+  if (first < 0 || count < 0 || first > net->options.width - count)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "neurons %lld to %lld are not all in a network of width %lld",
+                     (long long)first, (long long)first + count, (long long)net->options.width);
+  return SNTK_OK;
+}
+
+sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, double *weights) {
+  SNTK_TRY(check_range(ctx, net, first, count));
+  const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+  const int64_t step = sntk_network_chunk_columns(net);
+  double *whole; /* a chunk's neurons: a range may begin or end inside a pair */
+  SNTK_TRY(sntk_alloc(ctx, "weights to copy", each * step * net->v.dim, sizeof *whole, (void **)&whole));
+  sntk_status status = SNTK_OK;
+  for (int64_t at = first / each; at * each < first + count && status == SNTK_OK; at += step) {
+    const int64_t b = net->v.count - at < step ? net->v.count - at : step;
+    sntk_neurons chunk;
+    status = sntk_network_chunk(ctx, net, at, b, &chunk);
+    if (status == SNTK_OK) status = ctx->backend->read_weights(ctx, &chunk, whole, each * b);
+    for (int64_t r = each * at; r < each * (at + b) && status == SNTK_OK; r++)
+      for (int64_t k = 0; k < net->v.dim && r >= first && r < first + count; k++)
+        weights[k * count + r - first] = whole[k * each * b + r - each * at];
+  }
+  free(whole);
+  return status;
+}
+
+sntk_status sntk_network_signs(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, int8_t *signs) {
+  SNTK_TRY(check_range(ctx, net, first, count));
+  const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+  const int64_t step = sntk_network_chunk_columns(net);
+  int8_t *whole;
+  SNTK_TRY(sntk_alloc(ctx, "signs to copy", step, sizeof *whole, (void **)&whole));
+  sntk_status status = SNTK_OK;
+  for (int64_t at = first / each; at * each < first + count && status == SNTK_OK; at += step) {
+    const int64_t b = net->v.count - at < step ? net->v.count - at : step;
+    sntk_neurons chunk;
+    status = sntk_network_chunk(ctx, net, at, b, &chunk);
+    for (int64_t l = 0; l < net->v.outputs && status == SNTK_OK; l++) {
+      status = ctx->backend->download(ctx, whole, chunk.signs + l * chunk.ld_signs, b);
+      for (int64_t r = each * at; r < each * (at + b) && status == SNTK_OK; r++)
+        if (r >= first && r < first + count)
+          signs[l * count + r - first] = (int8_t)(r % each ? -whole[r / each - at] : whole[r / each - at]);
+    }
+  }
+  free(whole);
+  return status;
+}
+
+sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *movement) {
+  const bool own_base = net->v.layout != SNTK_LAYOUT_PLAIN && !net->base_moved;
+  *movement = 0.0;
+  if (own_base) return ctx->backend->movement(ctx, &net->v, NULL, 0, movement);
+  /* W0 is made anew, a chunk at a time, rather than stored. */
+  const int64_t step = sntk_network_chunk_columns(net);
+  sntk_neurons origin = net->v;
+  origin.layout = SNTK_LAYOUT_PLAIN;
+  origin.count = step;
+  origin.outputs = 1;
+  SNTK_TRY(sntk_neurons_alloc(ctx, &origin));
+  sntk_status status = SNTK_OK;
+  for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += step) {
+    const int64_t b = net->v.count - at < step ? net->v.count - at : step;
+    sntk_neurons initial = sntk_neurons_slice(&origin, 0, b), chunk = sntk_neurons_slice(&net->v, at, b);
+    status = fill_initial(ctx, net, at, &initial, false);
+    if (status == SNTK_OK) status = ctx->backend->movement(ctx, &chunk, initial.base, initial.ld, movement);
+  }
+  sntk_neurons_free(ctx, &origin);
+  return status;
+}
+
+sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net) {
+  if (net->v.layout == SNTK_LAYOUT_PAIRED) {
+    sntk_neurons single = net->v;
+    single.layout = SNTK_LAYOUT_DISPLACED;
+    single.count = net->v.width;
+    SNTK_TRY(sntk_neurons_alloc(ctx, &single));
+    const sntk_status status = ctx->backend->unpair(ctx, &net->v, &single);
+    if (status != SNTK_OK) {
+      sntk_neurons_free(ctx, &single);
+      return status;
+    }
+    sntk_neurons_free(ctx, &net->v);
+    net->v = single;
+  }
+  net->base_moved = true;
+  return ctx->backend->move_base(ctx, &net->v);
+}
+
+/* ---- passes ---- */
+
+/* Doubles of one sample: two sets of statistics (max, sum, p sums), the whole sum, f. */
+static int64_t doubles_per_sample(int64_t outputs) { return sntk_size_add(5, sntk_size_mul(3, outputs)); }
+
+int64_t sntk_pass_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
+  const int64_t inputs = sntk_size_mul(samples, o->dim);
+  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
+  int64_t bytes = sntk_size_mul(inputs, type == SNTK_F32 ? 12 : 8);
+  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(samples, doubles_per_sample(o->outputs)), sizeof(double)));
+  return sntk_size_add(bytes, ctx->backend->scratch_bytes(ctx, samples, o->dim, o->outputs, type));
+}
+
+sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const double *inputs, int64_t samples,
+                             sntk_pass *pass) {
+  const int64_t n = samples, p = net->v.outputs, d = net->v.dim;
+  *pass = (sntk_pass){.outputs = p};
+  if (n < 1 || n > INT32_MAX || sntk_size_mul(n, p) > INT32_MAX)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "%lld samples of %lld outputs: samples and their product must be between 1 and 2^31 - 1",
+                     (long long)n, (long long)p);
+  for (int64_t j = 0; j < n * d; j++)
+    if (!isfinite(inputs[j]))
+      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "input (%lld, %lld) is not finite", (long long)(j / d),
+                       (long long)(j % d));
+  sntk_status status = ctx->backend->alloc(ctx, "inputs", sntk_size_mul(n * d, sizeof(double)), &pass->x64);
+  if (status == SNTK_OK) status = ctx->backend->upload(ctx, pass->x64, inputs, n * d * (int64_t)sizeof(double));
+  pass->x = pass->x64;
+  if (status == SNTK_OK && net->v.type == SNTK_F32) {
+    status = ctx->backend->alloc(ctx, "inputs", sntk_size_mul(n * d, sizeof(float)), &pass->x);
+    if (status == SNTK_OK) status = upload_real(ctx, SNTK_F32, inputs, n * d, pass->x);
+  }
+  if (status == SNTK_OK)
+    status =
+        sntk_alloc(ctx, "statistics", sntk_size_mul(n, doubles_per_sample(p)), sizeof(double), (void **)&pass->storage);
+  if (status != SNTK_OK) {
+    sntk_pass_clear(ctx, pass);
+    return status;
+  }
+  double *at = pass->storage;
+  sntk_stats *const both[] = {&pass->base, &pass->stats};
+  for (int i = 0; i < 2; i++) {
+    *both[i] = (sntk_stats){.samples = n, .outputs = p, .max = at, .sum = at + n, .t = at + 2 * n};
+    at += n * (2 + p);
+  }
+  pass->sum = at;
+  pass->f = at + n;
+  pass->samples = (sntk_samples){.count = n, .dim = d, .type = net->v.type, .x = pass->x, .x64 = pass->x64};
+  return SNTK_OK;
+}
+
+void sntk_pass_clear(sntk_context *ctx, sntk_pass *pass) {
+  if (pass->x != pass->x64) ctx->backend->free(ctx, pass->x);
+  ctx->backend->free(ctx, pass->x64);
+  free(pass->storage);
+  *pass = (sntk_pass){0};
+}
+
+static void reset(sntk_stats *stats, const double *max, double fill) {
+  for (int64_t i = 0; i < stats->samples; i++) {
+    stats->max[i] = max ? max[i] : fill;
+    stats->sum[i] = 0.0;
+    for (int64_t l = 0; l < stats->outputs; l++) stats->t[i * stats->outputs + l] = 0.0;
+  }
+  stats->shift_max = 0.0;
+}
+
+/* Runs statistics or base_statistics over the whole width. */
+static sntk_status walk(sntk_context *ctx, sntk_network *net, sntk_pass *pass, sntk_stats *stats,
+                        sntk_status (*operation)(sntk_context *, const sntk_neurons *, const sntk_samples *,
+                                                 sntk_stats *),
+                        const char *what) {
+  const int64_t step = sntk_network_chunk_columns(net);
+  for (int64_t at = 0; at < net->v.count; at += step) {
+    SNTK_TRY(sntk_check_interrupt(ctx));
+    sntk_neurons chunk;
+    SNTK_TRY(sntk_network_chunk(ctx, net, at, net->v.count - at < step ? net->v.count - at : step, &chunk));
+    SNTK_TRY(operation(ctx, &chunk, &pass->samples, stats));
+    if (what) sntk_report_progress(ctx, what, at + chunk.count, net->v.count, NAN);
+  }
+  return SNTK_OK;
+}
+
+sntk_status sntk_pass_base(sntk_context *ctx, sntk_network *net, sntk_pass *pass) {
+  if (net->v.layout == SNTK_LAYOUT_PLAIN) return SNTK_OK;
+  reset(&pass->base, NULL, net->v.activation == SNTK_SOFTMAX ? -INFINITY : 0.0);
+  return walk(ctx, net, pass, &pass->base, ctx->backend->base_statistics, NULL);
+}
+
+sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const char *what) {
+  const int64_t n = pass->samples.count, p = pass->outputs;
+  const bool softmax = net->v.activation == SNTK_SOFTMAX, shifted = net->v.layout != SNTK_LAYOUT_PLAIN;
+  reset(&pass->stats, shifted ? pass->base.max : NULL, softmax ? -INFINITY : 0.0);
+  SNTK_TRY(walk(ctx, net, pass, &pass->stats, ctx->backend->statistics, what));
+  for (int64_t i = 0; i < n; i++) {
+    pass->sum[i] = pass->stats.sum[i] + (shifted ? pass->base.sum[i] : 0.0);
+    for (int64_t l = 0; l < p; l++) {
+      const int64_t il = i * p + l;
+      const double t = pass->stats.t[il] + (shifted ? pass->base.t[il] : 0.0);
+      pass->f[il] = softmax ? t / pass->sum[i] : t;
+      if (!isfinite(net->scale * pass->f[il]))
+        return sntk_fail(ctx, SNTK_ERR_OVERFLOW,
+                         "output (%lld, %lld) is not finite; use a smaller sigma, smaller inputs or a smaller eta",
+                         (long long)i, (long long)l);
+    }
+  }
+  return SNTK_OK;
+}
+
+void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const double *r, double *c) {
+  const int64_t p = pass->outputs;
+  for (int64_t i = 0; i < pass->samples.count; i++) {
+    c[i] = 0.0;
+    for (int64_t l = 0; l < p && net->v.activation == SNTK_SOFTMAX; l++) c[i] += r[i * p + l] * pass->f[i * p + l];
+  }
+}
+
+sntk_status sntk_network_forward(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                                 double *outputs) {
+  sntk_pass pass;
+  SNTK_TRY(sntk_pass_create(ctx, net, inputs, samples, &pass));
+  sntk_status status = sntk_pass_base(ctx, net, &pass);
+  if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, &pass, "forward");
+  for (int64_t j = 0; j < samples * net->v.outputs && status == SNTK_OK; j++) outputs[j] = net->scale * pass.f[j];
+  sntk_pass_clear(ctx, &pass);
+  return status;
+}
