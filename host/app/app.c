@@ -334,6 +334,10 @@ sntk_status app_run_close(app *a, sntk_status result) {
   char kept[SNTK_ERROR_CHARS]; /* closing must not lose the run's own error */
   snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
   app_progress_end(a);
+  if (result != SNTK_OK && result != SNTK_ERR_INTERRUPTED && sntk_run_discard(a->run)) {
+    a->run = NULL;
+    return result;
+  }
   const char *status = result == SNTK_OK ? "done" : result == SNTK_ERR_INTERRUPTED ? "interrupted" : "failed";
   char *flags = run_flags(a);
   const sntk_status closed = sntk_run_close(a->ctx, a->run, status, flags);

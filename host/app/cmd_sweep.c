@@ -38,8 +38,12 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
     app_progress_end(a);
     if (status == SNTK_OK) status = app_record(a, point);
     json_decref(point);
-  } else if (a->options.json) {
-    printf("%s\n", recorded);
+  } else {
+    if (a->options.json) printf("%s\n", recorded);
+    json_t *point = json_loads(recorded, 0, NULL);
+    if (strcmp(app_text(point, "status"), "failed") == 0)
+      failure = sntk_fail(a->ctx, SNTK_ERR_NUMERICAL, "%s", app_text(point, "error"));
+    json_decref(point);
   }
   if (status == SNTK_OK && !a->options.json && !a->options.quiet) table_of(a);
   /* a numerical failure is recorded, and still the command's result */

@@ -124,30 +124,29 @@ static sntk_status search_point(app *a, const app_problem *problem, const char *
   if (!point) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
   set_or_null(point, "width_loss", width_loss);
   set_or_null(point, "width_kernel", width_kernel);
-  sntk_status status = SNTK_OK;
   /* At the smallest width itself T is near the budget by construction; a few times wider it says how long training
-   * takes. */
-  const int64_t factor = sntk_config_int(config, "width.steps_factor");
-  int64_t width_steps = sntk_size_mul(width_loss, factor);
-  if (width_steps < 0 || width_steps > options.max_width)
-    width_steps = options.max_width / options.multiple * options.multiple;
+   * takes. Where no width trains, the widest one tried still says what lambda is. */
+  const int64_t top = options.max_width / options.multiple * options.multiple;
+  int64_t width_steps = width_loss > 0 ? sntk_size_mul(width_loss, sntk_config_int(config, "width.steps_factor")) : top;
+  if (width_steps < 0 || width_steps > top) width_steps = top;
+  static const char *const at_loss[][2] = {{"steps", "steps_at_width_loss"}};
+  static const char *const at_steps[][2] = {
+      {"steps", "steps"}, {"eta_q_lambda", "eta_q_lambda"}, {"lambda_min", "lambda_min"}, {"lambda_max", "lambda_max"}};
+  json_t *trial = NULL;
+  sntk_status status = SNTK_OK;
   if (width_loss > 0) {
-    static const char *const at_loss[][2] = {
-        {"steps", "steps_at_width_loss"}, {"lambda_min", "lambda_min"}, {"lambda_max", "lambda_max"}};
-    static const char *const at_steps[][2] = {
-        {"steps", "steps"}, {"eta_q_lambda", "eta_q_lambda"}, {"lambda_min", "lambda_min_at_width_steps"}};
-    json_t *trial;
     status = trial_at(&s, width_loss, &trial);
     if (status == SNTK_OK) copy_members(point, trial, at_loss, sizeof at_loss / sizeof *at_loss);
     json_decref(trial);
-    if (status == SNTK_OK) status = trial_at(&s, width_steps, &trial);
-    if (status == SNTK_OK) {
-      json_object_set_new(point, "width_steps", json_integer(width_steps));
-      copy_members(point, trial, at_steps, sizeof at_steps / sizeof *at_steps);
-      if (!json_is_true(json_object_get(trial, "converged"))) json_object_set_new(point, "steps", json_null());
-      json_decref(trial);
-    }
+    trial = NULL;
   }
+  if (status == SNTK_OK) status = trial_at(&s, width_steps, &trial);
+  if (status == SNTK_OK) {
+    json_object_set_new(point, "width_steps", json_integer(width_steps));
+    copy_members(point, trial, at_steps, sizeof at_steps / sizeof *at_steps);
+    if (!json_is_true(json_object_get(trial, "converged"))) json_object_set_new(point, "steps", json_null());
+  }
+  json_decref(trial);
   json_object_set_new(point, "trials", json_integer(s.trials));
   if (status == SNTK_OK) status = app_record(a, point);
   json_decref(point);
@@ -234,8 +233,8 @@ static void print_points(const json_t *points) {
   static const char *const headers[] = {
       "activation",   "n",     "d", "p", "sigma", "seeds", "m* loss", "m* kernel", "T at m* loss", "wider m", "T there",
       "eta q lambda", "lambda"};
-  static const char *const keys[] = {"width_loss", "width_kernel", "steps_at_width_loss",      "width_steps",
-                                     "steps",      "eta_q_lambda", "lambda_min_at_width_steps"};
+  static const char *const keys[] = {"width_loss", "width_kernel", "steps_at_width_loss", "width_steps",
+                                     "steps",      "eta_q_lambda", "lambda_min"};
   app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
   for (size_t i = 0; i < json_array_size(points); i++) {
     const json_t *point = json_array_get(points, i);
@@ -322,7 +321,7 @@ static void print_fits(app *a, const json_t *points) {
   } quantities[] = {{"width_loss", "m* loss", true},
                     {"width_kernel", "m* kernel", true},
                     {"steps", "T", true},
-                    {"lambda_min_at_width_steps", "lambda", false}};
+                    {"lambda_min", "lambda", false}};
   app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
   bool any = false;
   for (size_t i = 0; i < json_array_size(points); i++) {
@@ -330,7 +329,7 @@ static void print_fits(app *a, const json_t *points) {
     if (!first_of_law(points, i)) continue;
     sntk_power_fit fit, lambda;
     int64_t missing;
-    const bool have_lambda = fit_law(a, points, like, "lambda_min_at_width_steps", &lambda, &missing) == SNTK_OK;
+    const bool have_lambda = fit_law(a, points, like, "lambda_min", &lambda, &missing) == SNTK_OK;
     for (size_t k = 0; k < sizeof quantities / sizeof *quantities; k++) {
       if (fit_law(a, points, like, quantities[k].key, &fit, &missing) != SNTK_OK) continue;
       any = true;

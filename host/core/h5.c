@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -265,4 +266,11 @@ sntk_status sntk_h5_close(sntk_context *ctx, sntk_h5 *file, bool commit) {
   if (file->fd >= 0 && (!commit || status != SNTK_OK)) unlink(file->temporary);
   h5_free(file);
   return status;
+}
+
+const char *sntk_h5_version(char text[SNTK_H5_VERSION_CHARS]) {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  snprintf(text, SNTK_H5_VERSION_CHARS, "%u.%u.%u", major, minor, release);
+  return text;
 }

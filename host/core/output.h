@@ -8,6 +8,7 @@
 #define SOFTNTK_OUTPUT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/core.h"
@@ -33,6 +34,11 @@ typedef struct sntk_run_device {
  * open. */
 void sntk_run_set_device(sntk_run *run, const sntk_run_device *device);
 
+/* For a run that could not begin (a setting or a file was wrong, memory short): removes what opening made, so that the
+ * corrected command starts afresh, and frees the run. False, and nothing done, where the run has points, is a shard, or
+ * was there before. */
+bool sntk_run_discard(sntk_run *run);
+
 /* Puts a finished temporary file of the same directory in the place of `path`: sync, rename, sync of the directory. */
 sntk_status sntk_replace_file(sntk_context *ctx, const char *temporary, const char *path);
 
@@ -57,5 +63,9 @@ sntk_status sntk_h5_begin(sntk_context *ctx, sntk_h5 *file, const char *name, ch
 sntk_status sntk_h5_write_columns(sntk_context *ctx, sntk_h5 *file, const char *name, int64_t first, int64_t count,
                                   const void *data);
 sntk_status sntk_h5_close(sntk_context *ctx, sntk_h5 *file, bool commit);
+
+/* The HDF5 library's version, such as "1.10.8", into `text`, which is returned. */
+enum { SNTK_H5_VERSION_CHARS = 40 };
+const char *sntk_h5_version(char text[SNTK_H5_VERSION_CHARS]);
 
 #endif

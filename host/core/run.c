@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <hdf5.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +48,7 @@ struct sntk_run {
   json_t *config;
   char *notice;
   bool describes;   /* shard 0: run.json is ours */
+  bool ours;        /* not sharded, and nothing was there when it was opened */
   json_t *document; /* run.json */
   double wall_before, started;
   name_list files;
@@ -634,11 +634,9 @@ void sntk_run_set_device(sntk_run *run, const sntk_run_device *device) {
 }
 
 static json_t *libraries_object(void) {
-  unsigned major = 0, minor = 0, release = 0;
-  char hdf5[64];
-  H5get_libversion(&major, &minor, &release);
-  snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
-  return json_pack("{s:s, s:s, s:s}", "hdf5", hdf5, "jansson", jansson_version_str(), "zlib", zlibVersion());
+  char hdf5[SNTK_H5_VERSION_CHARS];
+  return json_pack("{s:s, s:s, s:s}", "hdf5", sntk_h5_version(hdf5), "jansson", jansson_version_str(), "zlib",
+                   zlibVersion());
 }
 
 /* The members in the order in which run.json shows them; `previous` may be NULL. */
@@ -823,6 +821,7 @@ sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sn
     status = read_previous(ctx, run, &previous);
   }
   if (status == SNTK_OK) status = read_all_points(ctx, run);
+  if (status == SNTK_OK) run->ours = options->shard_count == 1 && !previous && run->count == 0;
   if (status == SNTK_OK) status = cut_torn_tail(ctx, run);
   if (status == SNTK_OK && run->describes) status = make_document(ctx, run, previous);
   if (status == SNTK_OK && run->describes) status = write_document(ctx, run);
@@ -861,4 +860,13 @@ sntk_status sntk_run_close(sntk_context *ctx, sntk_run *run, const char *status,
   const sntk_status result = run->describes ? finish_document(ctx, run, status, flags) : SNTK_OK;
   run_free(run);
   return result;
+}
+
+bool sntk_run_discard(sntk_run *run) {
+  if (!run->ours || run->count > 0) return false;
+  unlink(run->json_path);
+  unlink(run->own_path);
+  rmdir(run->directory); /* stays where something else is in it */
+  run_free(run);
+  return true;
 }

@@ -217,11 +217,11 @@ static sntk_status standardize(sntk_context *ctx, sntk_data *data) {
       for (int64_t j = 0; j < end - k; j += data->dim) x[j] = 0.0;
       continue;
     }
-    double rest = 0.0; /* the rounding of the first mean, taken off in a second pass */
+    double rest = 0.0; /* the rounding of the first mean; kept apart, as their sum would round it away */
     const double first = sum / n;
     for (int64_t j = 0; j < end - k; j += data->dim) rest += x[j] - first;
-    const double mean = first + rest / n;
-    const double largest = fmax(high - mean, mean - low);
+    rest /= n;
+    const double largest = fmax((high - first) - rest, (first - low) + rest);
     if (!isfinite(largest))
       return sntk_fail(
           ctx, SNTK_ERR_DATA,
@@ -229,7 +229,7 @@ static sntk_status standardize(sntk_context *ctx, sntk_data *data) {
           (long long)k);
     double squares = 0.0;
     for (int64_t j = 0; j < end - k; j += data->dim) {
-      x[j] = (x[j] - mean) / largest;
+      x[j] = ((x[j] - first) - rest) / largest;
       squares += x[j] * x[j];
     }
     const double deviation = sqrt(squares / n);

@@ -93,7 +93,7 @@ static sntk_status read_dataset(h5_place *h, int64_t limit, sntk_array *array, i
   h->type = H5Dget_type(h->dataset);
   h->space = H5Dget_space(h->dataset);
   if (h->type < 0 || h->space < 0) return library_failed(h, SNTK_ERR_DATA, "its type or shape cannot be read");
-  h5_kind kind;
+  h5_kind kind = H5_REAL;
   SNTK_TRY(find_kind(h, &kind));
   hsize_t shape[H5S_MAX_RANK], first[H5S_MAX_RANK] = {0};
   const int dims = H5Sget_simple_extent_ndims(h->space);
@@ -128,8 +128,8 @@ static sntk_status read_dataset(h5_place *h, int64_t limit, sntk_array *array, i
 
 static sntk_status open_and_read(h5_place *h, const char *path, const char *name, int64_t limit, sntk_array *array,
                                  int64_t *total) {
-  int fd;
-  int64_t size;
+  int fd = -1;
+  int64_t size = 0;
   SNTK_TRY(sntk_file_open(h->ctx, path, &fd, &size)); /* the system's reason, better than the library's */
   close(fd);
   if (H5Fis_hdf5(path) <= 0) return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: not an HDF5 file", path);

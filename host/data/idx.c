@@ -117,7 +117,7 @@ sntk_status sntk_idx_load(sntk_context *ctx, const char *path, int64_t limit, sn
   sntk_input *input;
   SNTK_TRY(sntk_input_open(ctx, path, &input));
   idx_header header;
-  int64_t bytes;
+  int64_t bytes = 0;
   sntk_status status = read_header(ctx, path, input, &header, &bytes);
   if (status == SNTK_OK) {
     *total = header.rows;

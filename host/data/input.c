@@ -47,8 +47,8 @@ sntk_status sntk_file_open(sntk_context *ctx, const char *path, int *descriptor,
 
 sntk_status sntk_input_open(sntk_context *ctx, const char *path, sntk_input **input) {
   *input = NULL;
-  int fd;
-  int64_t size;
+  int fd = -1;
+  int64_t size = 0;
   SNTK_TRY(sntk_file_open(ctx, path, &fd, &size));
   sntk_input *s = calloc(1, sizeof *s);
   char *copy = strdup(path);
@@ -88,9 +88,10 @@ sntk_status sntk_input_read(sntk_context *ctx, sntk_input *input, void *to, int6
       return sntk_fail(ctx, SNTK_ERR_DATA, "%s: the gzip file ends in the middle of its data; fetch or write it again",
                        input->path);
     if (code == Z_MEM_ERROR) return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory to decompress it", input->path);
+    const char *reason = strstr(text, ": "); /* zlib puts a name of its own in front */
     if (code != Z_OK && code != Z_STREAM_END)
       return sntk_fail(ctx, SNTK_ERR_DATA, "%s: the gzip file is damaged (%s); fetch or write it again", input->path,
-                       text);
+                       reason ? reason + 2 : text);
     if (read <= 0) break;
   }
   return SNTK_OK;

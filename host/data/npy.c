@@ -236,7 +236,7 @@ static sntk_status read_fortran(sntk_context *ctx, const char *path, FILE *file,
 static sntk_status read_file(sntk_context *ctx, const char *path, FILE *file, int64_t file_size, int64_t limit,
                              sntk_array *array, int64_t *total) {
   npy_header header = {0};
-  int64_t offset;
+  int64_t offset = 0;
   SNTK_TRY(read_header(ctx, path, file, &header, &offset));
   int64_t cols = 1;
   for (int j = 1; j < header.dims; j++) cols = sntk_size_mul(cols, header.shape[j]);
@@ -259,8 +259,8 @@ static sntk_status read_file(sntk_context *ctx, const char *path, FILE *file, in
 
 sntk_status sntk_npy_load(sntk_context *ctx, const char *path, int64_t limit, sntk_array *array, int64_t *total) {
   *array = (sntk_array){0};
-  int fd;
-  int64_t size;
+  int fd = -1;
+  int64_t size = 0;
   SNTK_TRY(sntk_file_open(ctx, path, &fd, &size));
   FILE *file = size >= 0 ? fdopen(fd, "rb") : NULL;
   if (!file) {

@@ -499,7 +499,7 @@ static void test_csv_gzip_refusals(void **state) {
   /* Even where only the first line is asked for. */
   for (size_t cut = 2; cut < size; cut += cut < 20 || cut + 20 > size ? 1 : 7) {
     assert_failure(sntk_csv_load(ctx, write_file("cut.csv.gz", bytes, cut), -1, 1, &array, &total), SNTK_ERR_DATA,
-                   "cut.csv.gz|gzip");
+                   "cut.csv.gz|ends in the middle");
     assert_null(array.values);
   }
   bytes[size - 6] ^= 1; /* the checksum */
@@ -605,6 +605,15 @@ static void test_idx(void **state) {
     assert_failure(sntk_idx_load(ctx, write_gzip("x.idx", bad[c].bytes, bad[c].size), 0, &array, &total), SNTK_ERR_DATA,
                    bad[c].parts);
   }
+  /* An absurd shape is found out before anything is allocated or read: by the size, or the most that gzip can hold. */
+  assert_failure(sntk_idx_load(ctx, write_file("x.idx", bad[6].bytes, 9), 0, &array, &total), SNTK_ERR_DATA,
+                 "truncated");
+  assert_failure(sntk_idx_load(ctx, write_gzip("x.idx", bad[6].bytes, 9), 0, &array, &total), SNTK_ERR_DATA,
+                 "gzip file of this size");
+  assert_failure(sntk_idx_load(ctx, write_file("x.idx", cases[1].bytes, 12), 0, &array, &total), SNTK_ERR_DATA,
+                 "behind its data");
+  assert_failure(sntk_idx_load(ctx, write_gzip("x.idx", cases[1].bytes, 12), 0, &array, &total), SNTK_ERR_DATA,
+                 "something follows");
   assert_failure(sntk_idx_load(ctx, in_folder("absent.idx"), 0, &array, &total), SNTK_ERR_IO, "No such file");
 }
 
@@ -709,7 +718,7 @@ static void test_hdf5(void **state) {
     sntk_status status;
     const char *parts;
   } bad[] = {
-      {"/u8_big", SNTK_ERR_DATA, "a.h5:/u8_big|[1, 0]|2^53"},
+      {"/u8_big", SNTK_ERR_DATA, "a.h5:/u8_big|[1, 0]|18446744073709551|2^53"},
       {"/i8_big", SNTK_ERR_DATA, "[0, 0]|2^53"},
       {"/absent", SNTK_ERR_DATA, "/absent|/f8|/group"},
       {"/group", SNTK_ERR_DATA, "/group"},
@@ -938,6 +947,13 @@ static void test_normalize(void **state) {
                     (const double[]){1e15 + 1, 1e15 + 3}); /* mean far above the deviation */
   assert_values(data->inputs, (const double[]){-1, 1}, 2);
   sntk_data_free(data);
+  /* A rounded mean: what is left of it in the result is a rounding of the result, not of the mean. */
+  double far[300], sum = 0.0;
+  for (int i = 0; i < 300; i++) far[i] = 1e9 + 0.1 * i;
+  data = normalized(SNTK_NORMALIZE_STANDARDIZE, 300, 1, far);
+  for (int i = 0; i < 300; i++) sum += data->inputs[i];
+  assert_near(sum, 0.0, 300 * 4 * DBL_EPSILON * sqrt(3.0));
+  sntk_data_free(data);
   refuse_normalized(SNTK_NORMALIZE_UNIT_SPHERE, 3, 2, x, "unit-sphere|row 1");
   refuse_normalized(SNTK_NORMALIZE_UNIT_BALL, 2, 2, (const double[]){0, 0, 0, 0}, "unit-ball|every row is zero");
   refuse_normalized(SNTK_NORMALIZE_UNIT_BALL, 2, 2, (const double[]){1, 1, DBL_MAX, DBL_MAX}, "row 1|overflow");
@@ -1013,7 +1029,9 @@ static void test_teacher(void **state) {
   options.activation = SNTK_EXP;
   refuse(&options, SNTK_ERR_OVERFLOW, "teacher|sigma 2000");
   options.activation = SNTK_RELU;
-  options.sigma = 1e39; /* not a float32 */
+  options.sigma = 1e39; /* not a float32: infinite weights, and a logit that is not a number, which relu would make 0 */
+  options.dim = 8;
+  options.teacher_width = 1;
   refuse(&options, SNTK_ERR_OVERFLOW, "teacher|sigma 1e+39");
   options.sigma = 0.0;
   refuse(&options, SNTK_ERR_ARGUMENT, "sigma is 0");

@@ -559,7 +559,7 @@ static void set_element(void *matrix, int64_t index, sntk_precision type, double
 static sntk_status cpu_movement(sntk_context *ctx, const sntk_neurons *v, const void *origin, int64_t ld,
                                 double *movement) {
   (void)ctx;
-  double largest = *movement;
+  double largest = 0.0; /* of the squares: a thread's own copy starts far below zero, where its root has no meaning */
   for (int h = 0; h < halves(v); h++) {
     const void *shift = v->shift[h];
     if (!shift && !origin) continue; /* plain weights are their own base */
@@ -573,10 +573,10 @@ static sntk_status cpu_movement(sntk_context *ctx, const sntk_neurons *v, const 
           if (origin) moved += element(v->base, k * v->ld + r, v->type) - element(origin, k * ld + r, v->type);
           squares[r - block] += moved * moved;
         }
-      for (int64_t j = 0; j < end - block; j++) largest = squares[j] > largest * largest ? sqrt(squares[j]) : largest;
+      for (int64_t j = 0; j < end - block; j++) largest = squares[j] > largest ? squares[j] : largest;
     }
   }
-  *movement = largest;
+  *movement = fmax(*movement, sqrt(largest));
   return SNTK_OK;
 }
 
