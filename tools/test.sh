@@ -1,0 +1,11 @@
+#!/bin/sh
+# Installs what is missing, builds, and runs the quick tests. SPDX-License-Identifier: MIT
+set -eu
+cd "$(dirname "$0")/.."
+. tools/packages.sh
+# shellcheck disable=SC2086
+require_packages $BUILD_PACKAGES $TEST_PACKAGES
+
+cmake --preset release -DSNTK_BUILD_TESTS=ON
+cmake --build --preset release
+ctest --preset release -L quick "$@"
