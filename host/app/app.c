@@ -137,6 +137,18 @@ static sntk_status read_array(app *a, const sntk_config *c, const char *key, int
   return SNTK_OK;
 }
 
+sntk_status app_check_width(app *a, const sntk_config *c, bool needed) {
+  if (!needed || sntk_config_has(c, "network.weights")) return SNTK_OK;
+  SNTK_TRY(sntk_config_require(a->ctx, c, "network.width"));
+  const int64_t width = sntk_config_int(c, "network.width");
+  if (sntk_config_choice(c, "network.init") == SNTK_INIT_SYMMETRIC && width % 2)
+    return sntk_config_error(
+        a->ctx, c, "network.width", SNTK_ERR_CONFIG,
+        "%lld is odd, and symmetric initialization pairs neurons; use an even width or network.init iid",
+        (long long)width);
+  return SNTK_OK;
+}
+
 static sntk_status read_network(app *a, const sntk_config *c, bool has_width, app_problem *problem) {
   sntk_network_options *o = &problem->network;
   o->dim = problem->data->dim;
@@ -153,13 +165,8 @@ static sntk_status read_network(app *a, const sntk_config *c, bool has_width, ap
                                  sntk_config_text(c, "network.weights"), (long long)(j / o->width),
                                  (long long)(j % o->width));
   } else if (has_width) {
-    SNTK_TRY(sntk_config_require(a->ctx, c, "network.width"));
+    SNTK_TRY(app_check_width(a, c, true));
     o->width = sntk_config_int(c, "network.width");
-    if (o->init == SNTK_INIT_SYMMETRIC && o->width % 2)
-      return sntk_config_error(
-          a->ctx, c, "network.width", SNTK_ERR_CONFIG,
-          "%lld is odd, and symmetric initialization pairs neurons; use an even width or network.init iid",
-          (long long)o->width);
   }
   if (sntk_config_has(c, "network.signs") && !o->weights && o->init == SNTK_INIT_SYMMETRIC)
     return sntk_config_error(
@@ -308,7 +315,7 @@ sntk_status app_run_open(app *a) {
   const sntk_run_device device = {.backend = sntk_context_backend(a->ctx),
                                   .name = sntk_context_device(a->ctx),
                                   .threads = sntk_context_threads(a->ctx),
-                                  .emulated = false};
+                                  .emulated = sntk_context_emulated(a->ctx)};
   sntk_run_set_device(a->run, &device);
   if (sntk_run_notice(a->run)) fprintf(stderr, "softntk: note: %s\n", sntk_run_notice(a->run));
   app_progress_begin(a);

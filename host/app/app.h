@@ -74,6 +74,9 @@ typedef struct app_problem {
 sntk_status app_problem_create(app *a, const sntk_config *config, bool has_width, app_problem *problem);
 void app_problem_clear(app_problem *problem);
 
+/* Is network.width there where it is needed and no weights are given, and even where neurons are paired? */
+sntk_status app_check_width(app *a, const sntk_config *config, bool needed);
+
 /* SNTK_ERR_MEMORY, naming the configuration's line, where `bytes` (-1: does not fit 63 bits) is more than there is. */
 sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes);
 

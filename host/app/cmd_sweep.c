@@ -11,11 +11,13 @@
 #include "app/app.h"
 
 sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost_fn cost_of, app_table_fn table_of) {
-  if (sntk_config_grid_axes(a->config) > 0)
-    return sntk_fail(
-        a->ctx, SNTK_ERR_CONFIG,
-        "%s: grid: the configuration has a grid, and %s runs one point; use softntk sweep, or remove the grid",
-        a->options.config_path ? a->options.config_path : "--set", kind);
+  if (sntk_config_grid_axes(a->config) > 0) {
+    int64_t values;
+    const char *axis = sntk_config_grid_axis(a->config, 0, &values);
+    return sntk_fail(a->ctx, SNTK_ERR_CONFIG,
+                     "%s: grid.%s: a grid has many points, and %s runs one; use softntk sweep, or remove the grid",
+                     sntk_config_origin(a->config, axis), axis, kind);
+  }
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) {
     int64_t bytes;
@@ -98,10 +100,24 @@ static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, in
   return status;
 }
 
+/* What can be told of a point without its data, before the first one runs. */
+static sntk_status check_points(app *a, int64_t count, bool needs_width) {
+  for (int64_t i = 0; i < count; i++) {
+    sntk_config *config;
+    if (!sntk_shard_owns(a->options.shard, i)) continue;
+    SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
+    const sntk_status status = app_check_width(a, config, needs_width || sntk_config_has(config, "network.width"));
+    sntk_config_free(config);
+    SNTK_TRY(status);
+  }
+  return SNTK_OK;
+}
+
 static sntk_status run(app *a) {
   const point_kind *kind = &kinds[sntk_config_choice(a->config, "sweep.command")];
   const int64_t count = sntk_config_grid_count(a->config);
   if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
+  SNTK_TRY(check_points(a, count, kind->point_of == app_train_point));
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) return dry_run(a, kind, count);
   SNTK_TRY(app_run_open(a));

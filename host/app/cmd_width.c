@@ -377,7 +377,7 @@ static sntk_status check_grid(app *a) {
       return sntk_fail(a->ctx, SNTK_ERR_CONFIG,
                        "%s: grid.network.width: the width is what is searched for; use width.min_width and "
                        "width.max_width, or softntk sweep",
-                       a->options.config_path ? a->options.config_path : "--set");
+                       sntk_config_origin(a->config, "network.width"));
   }
   return SNTK_OK;
 }

@@ -21,6 +21,10 @@
 #include "core/core.h"
 #include "softntk/network.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* How a range of neurons is laid out. */
 typedef enum sntk_layout {
   SNTK_LAYOUT_PLAIN,     /* column r: W_r */
@@ -83,10 +87,15 @@ typedef struct sntk_source {
 
 typedef struct sntk_backend {
   const char *name;
+  bool emulated;         /* device code run on the host: a test of correctness, never a figure of speed */
+  int feature_slabs;     /* slabs of features that the engine alternates between: 2 where one is filled while the other is multiplied */
+  int64_t chunk_columns; /* columns that a stored network is handed over in, so that an interrupt is seen in between */
   sntk_status (*open)(sntk_context *ctx, int device);
   void (*close)(sntk_context *ctx);
   sntk_precision (*precision)(const sntk_context *ctx, sntk_precision wanted);
   bool (*supports)(const sntk_context *ctx, sntk_layout layout);
+  /* Bytes free on the device now; NULL: the host's memory is the device's. */
+  int64_t (*memory)(const sntk_context *ctx);
   /* Scratch bytes that the operations take for n samples, whatever the width. */
   int64_t (*scratch_bytes)(const sntk_context *ctx, int64_t samples, int64_t dim, int64_t outputs, sntk_precision type);
 
@@ -178,5 +187,9 @@ static inline void sntk_merge(double *max, double *sum, double *t, double max2, 
 
 /* Opens a backend by name; the registry's list is backends.def. */
 sntk_status sntk_backend_find(sntk_context *ctx, const char *name, const sntk_backend **backend);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

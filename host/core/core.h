@@ -14,6 +14,10 @@
 #include "softntk/context.h"
 #include "softntk/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { SNTK_ERROR_CHARS = 1024, SNTK_DEVICE_CHARS = 256 };
 
 struct sntk_context {
@@ -58,10 +62,17 @@ int64_t sntk_size_add(int64_t a, int64_t b);
  * in the text. Free with free(). */
 sntk_status sntk_alloc(sntk_context *ctx, const char *what, int64_t count, size_t size, void **out);
 
+/* Bytes that the process may still take: the kernel's estimate, less where a control group or resource limit allows less. */
+int64_t sntk_host_memory(void);
+
 /* "1.5 GiB" into buffer (at least 32 bytes); returns buffer. */
 const char *sntk_format_bytes(int64_t bytes, char *buffer);
 
 /* Monotonic seconds. */
 double sntk_seconds(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -29,7 +29,7 @@ static int64_t read_number(const char *path, const char *key) {
 static int64_t smaller(int64_t a, int64_t b) { return b >= 0 && b < a ? b : a; }
 
 /* What is free now: the kernel's own estimate, less where a control group or a resource limit allows less. */
-static int64_t available(void) {
+int64_t sntk_host_memory(void) {
   int64_t bytes = INT64_MAX;
   const int64_t kib = read_number("/proc/meminfo", "MemAvailable:");
   if (kib >= 0)
@@ -50,5 +50,3 @@ static int64_t available(void) {
     bytes = smaller(bytes, (int64_t)address_space.rlim_cur);
   return bytes;
 }
-
-int64_t sntk_context_memory(const sntk_context *ctx) { return ctx->memory_limit > 0 ? ctx->memory_limit : available(); }

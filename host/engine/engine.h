@@ -11,9 +11,6 @@
 #include "softntk/network.h"
 #include "softntk/ntk.h"
 
-/* Beyond this many columns a backend's operation is called again, so that an interrupt is seen. */
-enum { SNTK_CHUNK_COLUMNS = 1 << 16 };
-
 struct sntk_network {
   sntk_context *ctx;
   sntk_network_options options; /* resolved; weights and signs NULL */
@@ -26,7 +23,8 @@ struct sntk_network {
   bool base_moved;    /* displaced: the base is no longer W0 */
 };
 
-/* Columns at a time for operations over the whole network. */
+/* Columns at a time for operations over a network's whole width. */
+int64_t sntk_chunk_columns(const sntk_context *ctx, bool streamed, int64_t dim, int64_t count);
 int64_t sntk_network_chunk_columns(const sntk_network *net);
 
 /* Columns [first, first + count): a view of the stored network, or generated anew. Valid until the next call. */

@@ -212,7 +212,7 @@ int64_t sntk_network_bytes(const sntk_context *ctx, const sntk_network_options *
   if (o->weights) bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(o->width, o->dim), sizeof(double)));
   if (o->signs) bytes = sntk_size_add(bytes, sntk_size_mul(o->width, o->outputs));
   const int64_t held =
-      o->streamed ? (o->width < SNTK_CHUNK_COLUMNS ? o->width : SNTK_CHUNK_COLUMNS) : columns(layout, o->width);
+      o->streamed ? sntk_chunk_columns(ctx, true, o->dim, o->width) : columns(layout, o->width);
   return sntk_size_add(bytes, sntk_neurons_bytes(layout, type, held, o->dim, o->outputs));
 }
 
@@ -224,12 +224,16 @@ const sntk_network_options *sntk_network_get_options(const sntk_network *net) { 
 
 /* ---- slabs ---- */
 
+int64_t sntk_chunk_columns(const sntk_context *ctx, bool streamed, int64_t dim, int64_t count) {
+  int64_t most = ctx->backend->chunk_columns;
+  /* A generated chunk is kept near 16 MiB of float32; a stored one is only a view, but directions of its shape are not. */
+  const int64_t elements = streamed ? 1 << 22 : 1 << 26;
+  while (most > 1024 && most * dim > elements) most /= 2;
+  return count < most ? count : most;
+}
+
 int64_t sntk_network_chunk_columns(const sntk_network *net) {
-  /* A generated chunk is kept near 16 MiB of float32; a stored one is only a view. */
-  int64_t most = SNTK_CHUNK_COLUMNS;
-  if (net->options.streamed)
-    while (most > 1024 && most * net->v.dim > 1 << 22) most /= 2;
-  return net->v.count < most ? net->v.count : most;
+  return sntk_chunk_columns(net->ctx, net->options.streamed, net->v.dim, net->v.count);
 }
 
 sntk_status sntk_network_chunk(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count,

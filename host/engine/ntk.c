@@ -30,7 +30,8 @@ int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, i
   const int64_t rows = sntk_size_mul(samples, o->outputs);
   if (rows <= 0) return -1;
   const int64_t u =
-      sntk_size_mul(sntk_size_mul(rows, 2 * feature_columns(rows, 2, type, INT64_MAX)), (int64_t)sntk_type_size(type));
+      sntk_size_mul(sntk_size_mul(rows, 2 * ctx->backend->feature_slabs * feature_columns(rows, 2, type, INT64_MAX)),
+                    (int64_t)sntk_type_size(type));
   const int64_t square = sntk_size_mul(rows, rows);
   /* the matrix on the backend, a slab's float32 product, K of n x n */
   const int64_t matrices = sntk_size_add(sntk_size_mul(square, type == SNTK_F32 ? 12 : 8),
@@ -44,19 +45,23 @@ sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass
   const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
   const int64_t step = feature_columns(rows, each, net->v.type, sntk_network_chunk_columns(net));
   const int64_t bytes = sntk_size_mul(sntk_size_mul(rows, rows), sizeof(double));
-  void *u = NULL;
+  /* Where the backend multiplies one slab while it fills the next, two take turns. */
+  void *u[2] = {NULL, NULL};
   double *device = NULL;
-  sntk_status status = backend->alloc(ctx, "slab of features",
-                                      sntk_size_mul(rows * each * step, (int64_t)sntk_type_size(net->v.type)), &u);
+  sntk_status status = SNTK_OK;
+  for (int slab = 0; slab < backend->feature_slabs && status == SNTK_OK; slab++)
+    status = backend->alloc(ctx, "slab of features",
+                            sntk_size_mul(rows * each * step, (int64_t)sntk_type_size(net->v.type)), &u[slab]);
   if (status == SNTK_OK) status = backend->alloc(ctx, "Gram matrix", bytes, (void **)&device);
   for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += step) {
     sntk_neurons chunk;
     const int64_t b = net->v.count - at < step ? net->v.count - at : step;
+    void *slab = u[at / step % backend->feature_slabs];
     status = sntk_check_interrupt(ctx);
     if (status == SNTK_OK) status = sntk_network_chunk(ctx, net, at, b, &chunk);
     if (status == SNTK_OK)
-      status = backend->features(ctx, &chunk, &pass->samples, pass->stats.max, pass->sum, pass->f, u, each * b);
-    if (status == SNTK_OK) status = backend->gram_add(ctx, net->v.type, u, rows, each * b, each * b, device);
+      status = backend->features(ctx, &chunk, &pass->samples, pass->stats.max, pass->sum, pass->f, slab, each * b);
+    if (status == SNTK_OK) status = backend->gram_add(ctx, net->v.type, slab, rows, each * b, each * b, device);
     if (status == SNTK_OK) sntk_report_progress(ctx, "gram", at + b, net->v.count, NAN);
   }
   if (status == SNTK_OK) status = backend->gram_finish(ctx, &pass->samples, pass->outputs, device);
@@ -65,7 +70,8 @@ sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass
     if (!isfinite(gram[j]))
       status = sntk_fail(ctx, SNTK_ERR_OVERFLOW,
                          "an entry of the Gram matrix is not finite; use a smaller sigma or precision f64");
-  backend->free(ctx, u);
+  backend->free(ctx, u[0]);
+  backend->free(ctx, u[1]);
   backend->free(ctx, device);
   return status;
 }

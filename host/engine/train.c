@@ -255,7 +255,7 @@ int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *ne
   int64_t bytes = sntk_size_add(sntk_pass_bytes(ctx, network, samples),
                                 sntk_size_mul(sntk_size_add(size, sntk_size_add(size, samples)), sizeof(double)));
   if (o->eta_rule == SNTK_ETA_AUTO) {
-    const int64_t chunk = network->width < SNTK_CHUNK_COLUMNS ? network->width : SNTK_CHUNK_COLUMNS;
+    const int64_t chunk = sntk_chunk_columns(ctx, false, network->dim, network->width);
     bytes = sntk_size_add(bytes, sntk_size_mul(size, 61 * (int64_t)sizeof(double)));
     bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(chunk, network->dim), 16));
   }

@@ -6,7 +6,8 @@
  * Every operation walks its neurons in slabs: Z (n x b) = X W_slab by GEMM, row kernels over the samples, X^T G by
  * GEMM. The slab is chosen by the shape alone and slabs are merged in order in float64, so the bits depend on neither
  * the number of threads' timing nor on how the caller cut the range at slab borders. BLAS is called outside parallel
- * regions.
+ * regions. Every parallel region names the context's thread count: scratch is cut by it, and OpenMP's own default
+ * is another context's, or another host thread's.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -246,7 +247,7 @@ static sntk_status cpu_random_weights(sntk_context *ctx, const sntk_source *sour
   float *buffers;
   SNTK_TRY(scratch(ctx, SCRATCH_G, (int64_t)ctx->threads * (GENERATE / (halved ? 2 : 1) + 1) * d, sizeof(float),
                    (void **)&buffers));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t block = 0; block < blocks; block++) {
     float *normals = buffers + (int64_t)omp_get_thread_num() * (GENERATE / (halved ? 2 : 1) + 1) * d;
     const int64_t at = block * GENERATE, end = at + GENERATE < v->count ? at + GENERATE : v->count;
@@ -266,9 +267,8 @@ static sntk_status cpu_random_weights(sntk_context *ctx, const sntk_source *sour
 }
 
 static sntk_status cpu_random_signs(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *v) {
-  (void)ctx;
   const bool halved = source->symmetric && v->layout != SNTK_LAYOUT_PAIRED;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t r = 0; r < v->count; r++) {
     const int64_t q = halved ? (first + r) / 2 : first + r;
     const int flip = halved && (first + r) % 2 ? -1 : 1;
@@ -292,7 +292,7 @@ static sntk_status cpu_statistics(sntk_context *ctx, const sntk_neurons *v, cons
   slab part;
   for (int64_t at = 0; at < v->count && bad == n; at += part.b) {
     SNTK_TRY(slab_load(ctx, v, s, at, &part));
-#pragma omp parallel for schedule(static) reduction(min : bad) reduction(max : shift_max)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min : bad) reduction(max : shift_max)
     for (int64_t i = 0; i < n; i++) {
       sntk_row_stats row_stats;
       double *ti = t + (int64_t)omp_get_thread_num() * p;
@@ -331,7 +331,7 @@ static sntk_status cpu_base_statistics(sntk_context *ctx, const sntk_neurons *v,
     part.type = SNTK_F64;
     signs_to_real(&part, b, signs);
     logits(SNTK_F64, n, b, d, s->x64, base, b, z);
-#pragma omp parallel for schedule(static) reduction(min : bad)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min : bad)
     for (int64_t i = 0; i < n; i++) {
       sntk_row_stats row_stats;
       double *ti = t + (int64_t)omp_get_thread_num() * p;
@@ -365,7 +365,7 @@ static sntk_status slab_pull(sntk_context *ctx, const slab *part, const sntk_sam
   const int64_t p = v->outputs;
   double *scaled;
   SNTK_TRY(scratch(ctx, SCRATCH_ROWS, (int64_t)ctx->threads * p, sizeof *scaled, (void **)&scaled));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t i = 0; i < s->count; i++) {
     double *r = scaled + (int64_t)omp_get_thread_num() * p;
     const double factor = pull->scale * normalizer(v, pull->sum, i);
@@ -408,7 +408,7 @@ static sntk_status cpu_descent(sntk_context *ctx, sntk_neurons *v, const sntk_sa
       void *weights = v->layout == SNTK_LAYOUT_PLAIN ? part.v.base : part.v.shift[h];
       transposed_product(v->type, s->count, part.b, d, s->x, slope_rows(&part, h), gradient, part.b);
       memset(row_norms, 0, (size_t)(2 * d) * sizeof *row_norms);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
       for (int64_t k = 0; k < d; k++)
         kernels->descend(part.b, eta, row(gradient, k, part.b, v->type), offset(weights, k * v->ld, v->type),
                          &row_norms[2 * k]);
@@ -436,7 +436,7 @@ static sntk_status cpu_push(sntk_context *ctx, const sntk_neurons *v, const sntk
       logits(v->type, n, part.b, v->dim, s->x, (const char *)direction[h] + (size_t)at * sntk_type_size(v->type), ld,
              pushed[h]);
     }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t i = 0; i < n; i++) {
       double *own = sums + (int64_t)omp_get_thread_num() * (p + 1);
       memset(own, 0, (size_t)(p + 1) * sizeof *own);
@@ -464,7 +464,7 @@ static sntk_status cpu_features(sntk_context *ctx, const sntk_neurons *v, const 
   slab part;
   for (int64_t at = 0; at < v->count; at += part.b) {
     SNTK_TRY(slab_load(ctx, v, s, at, &part));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t i = 0; i < n; i++) {
       const double factor = softmax ? root / sum[i] : 1.0 / root;
       kernels->slopes(v->activation, v->layout, part.b, fixed_max(v, max, i), row(part.z, i, part.b, v->type),
@@ -489,7 +489,7 @@ static sntk_status cpu_gram_add(sntk_context *ctx, sntk_precision type, const vo
   SNTK_TRY(scratch(ctx, SCRATCH_GRAM, rows * rows, sizeof *product, (void **)&product));
   cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)rows, (int)cols, 1.0f, u, (int)ld, 0.0f, product,
               (int)rows);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t a = 0; a < rows; a++)
     for (int64_t c = 0; c <= a; c++) gram[a * rows + c] += (double)product[a * rows + c];
   return SNTK_OK;
@@ -500,14 +500,14 @@ static sntk_status cpu_gram_finish(sntk_context *ctx, const sntk_samples *s, int
   double *k;
   SNTK_TRY(sntk_alloc(ctx, "inner products of the inputs", n * n, sizeof *k, (void **)&k));
   cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)n, (int)s->dim, 1.0, s->x64, (int)s->dim, 0.0, k, (int)n);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t a = 0; a < size; a++)
     for (int64_t c = 0; c <= a; c++) {
       const int64_t i = a % n, j = c % n;
       gram[a * size + c] *= i >= j ? k[i * n + j] : k[j * n + i];
     }
   free(k);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t a = 0; a < size; a++) /* the upper triangle is written only, the lower one read only */
     for (int64_t c = a + 1; c < size; c++) gram[a * size + c] = gram[c * size + a];
   return SNTK_OK;
@@ -558,12 +558,11 @@ static void set_element(void *matrix, int64_t index, sntk_precision type, double
 
 static sntk_status cpu_movement(sntk_context *ctx, const sntk_neurons *v, const void *origin, int64_t ld,
                                 double *movement) {
-  (void)ctx;
   double largest = 0.0; /* of the squares: a thread's own copy starts far below zero, where its root has no meaning */
   for (int h = 0; h < halves(v); h++) {
     const void *shift = v->shift[h];
     if (!shift && !origin) continue; /* plain weights are their own base */
-#pragma omp parallel for schedule(static) reduction(max : largest)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(max : largest)
     for (int64_t block = 0; block < v->count; block += GENERATE) {
       double squares[GENERATE] = {0.0};
       const int64_t end = block + GENERATE < v->count ? block + GENERATE : v->count;
@@ -581,8 +580,7 @@ static sntk_status cpu_movement(sntk_context *ctx, const sntk_neurons *v, const 
 }
 
 static sntk_status cpu_move_base(sntk_context *ctx, sntk_neurons *v) {
-  (void)ctx;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t k = 0; k < v->dim; k++)
     for (int64_t r = 0; r < v->count; r++) {
       const int64_t at = k * v->ld + r;
@@ -597,9 +595,8 @@ static sntk_status cpu_move_base(sntk_context *ctx, sntk_neurons *v) {
 }
 
 static sntk_status cpu_unpair(sntk_context *ctx, const sntk_neurons *paired, sntk_neurons *to) {
-  (void)ctx;
   const size_t size = sntk_type_size(paired->type);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
   for (int64_t k = 0; k < paired->dim; k++)
     for (int64_t q = 0; q < paired->count; q++)
       for (int h = 0; h < 2; h++) {
@@ -631,6 +628,8 @@ static sntk_status cpu_read_weights(sntk_context *ctx, const sntk_neurons *v, do
 
 const sntk_backend sntk_backend_cpu = {
     .name = "cpu",
+    .feature_slabs = 1,
+    .chunk_columns = 1 << 16,
     .open = cpu_open,
     .close = cpu_close,
     .precision = cpu_precision,

@@ -261,6 +261,8 @@ static sntk_status ref_read_weights(sntk_context *ctx, const sntk_neurons *v, do
  * layout. */
 const sntk_backend sntk_backend_ref = {
     .name = "ref",
+    .feature_slabs = 1,
+    .chunk_columns = 1 << 16,
     .open = ref_open,
     .close = ref_close,
     .precision = ref_precision,

@@ -1,0 +1,788 @@
+/**
+ * @file backend.cu
+ * @brief The cuda backend: fills the table of backend.h with kernels, cuBLAS and cuSOLVER. Built as a module that is opened at run time.
+ *
+ * Two streams. `compute` runs everything in order; `gram` runs the rank updates H += U U^T, so that the features of the next slab are computed
+ * while the current one is multiplied: the engine alternates between two slabs, and events say when a slab is ready and when it is free again.
+ * Operations that return numbers to the host synchronize; the others only enqueue. Host data pass through one pinned buffer.
+ * float32 products add up in float32 over a slab and in float64 over slabs (gram_add); no TensorFloat-32.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <cublas_v2.h>
+#include <cuda_profiler_api.h>
+#include <cusolverDn.h>
+#include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.cuh"
+#include "kernels.cuh"
+#include "softntk/version.h"
+
+namespace {
+
+/* ---- state ---- */
+
+/* Buffers grown on demand and kept. */
+enum scratch_slot { SLOT_PARTIAL, SLOT_STATS, SLOT_PULL, SLOT_NORMS, SLOT_GRADIENT, SLOT_Z, SLOT_D1, SLOT_D2, SLOT_V, SLOT_PRODUCT, SLOT_WIDE, SLOT_SAMPLES, SLOT_WORK, SLOTS };
+
+/* When a slab of features may be written again. */
+struct slab_use {
+  const void *u;
+  cudaEvent_t read;
+};
+
+struct cuda_state {
+  int device;
+  device_limits limits;
+  cudaStream_t compute, gram;
+  cudaEvent_t ready; /* features of the slab under way are written */
+  slab_use slabs[2];
+  int next_slab;
+  cublasHandle_t blas_compute, blas_gram;
+  cusolverDnHandle_t solver;
+  void *scratch[SLOTS];
+  int64_t scratch_bytes[SLOTS];
+  void *pinned;
+  int64_t pinned_bytes;
+  nvtxDomainHandle_t domain;
+};
+
+cuda_state *state_of(const sntk_context *ctx) { return static_cast<cuda_state *>(ctx->backend_state); }
+
+/* An NVTX range as long as the object lives, in the project's own domain. */
+class range {
+ public:
+  range(const sntk_context *ctx, const char *name) : domain_(state_of(ctx)->domain) {
+    nvtxEventAttributes_t attributes = {};
+    attributes.version = NVTX_VERSION;
+    attributes.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
+    attributes.messageType = NVTX_MESSAGE_TYPE_ASCII;
+    attributes.message.ascii = name;
+    nvtxDomainRangePushEx(domain_, &attributes);
+  }
+  ~range() { nvtxDomainRangePop(domain_); }
+  range(const range &) = delete;
+  range &operator=(const range &) = delete;
+
+ private:
+  nvtxDomainHandle_t domain_;
+};
+
+/* ---- errors ---- */
+
+sntk_status fail_cuda(sntk_context *ctx, cudaError_t error, const char *call, int64_t size) {
+  const cuda_state *state = state_of(ctx);
+  cudaGetLastError(); /* a sticky error stays; any other must not be seen again by the next launch */
+  return sntk_fail(ctx, error == cudaErrorMemoryAllocation ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE, "cuda device %d: %s (size %lld): %s: %s", state ? state->device : -1, call,
+                   static_cast<long long>(size), cudaGetErrorName(error), cudaGetErrorString(error));
+}
+
+sntk_status fail_blas(sntk_context *ctx, cublasStatus_t status, const char *call, int64_t size) {
+  return sntk_fail(ctx, status == CUBLAS_STATUS_ALLOC_FAILED ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE, "cuda device %d: %s (size %lld): %s", state_of(ctx)->device, call,
+                   static_cast<long long>(size), cublasGetStatusString(status));
+}
+
+sntk_status fail_solver(sntk_context *ctx, cusolverStatus_t status, const char *call, int64_t size) {
+  return sntk_fail(ctx, status == CUSOLVER_STATUS_ALLOC_FAILED ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE, "cuda device %d: %s (size %lld): cuSOLVER status %d",
+                   state_of(ctx)->device, call, static_cast<long long>(size), static_cast<int>(status));
+}
+
+/* `size` is what the call was about: bytes, columns, samples. */
+#define CUDA_TRY(ctx, call, size)                                                              \
+  do {                                                                                         \
+    const cudaError_t cuda_error_ = (call);                                                    \
+    if (cuda_error_ != cudaSuccess) return fail_cuda(ctx, cuda_error_, #call, size); \
+  } while (0)
+#define BLAS_TRY(ctx, call, size)                                                                        \
+  do {                                                                                                   \
+    const cublasStatus_t blas_status_ = (call);                                                          \
+    if (blas_status_ != CUBLAS_STATUS_SUCCESS) return fail_blas(ctx, blas_status_, #call, size); \
+  } while (0)
+#define SOLVER_TRY(ctx, call, size)                                                                              \
+  do {                                                                                                           \
+    const cusolverStatus_t solver_status_ = (call);                                                              \
+    if (solver_status_ != CUSOLVER_STATUS_SUCCESS) return fail_solver(ctx, solver_status_, #call, size); \
+  } while (0)
+
+/* ---- memory ---- */
+
+sntk_status scratch(sntk_context *ctx, scratch_slot slot, int64_t bytes, void **out) {
+  cuda_state *state = state_of(ctx);
+  if (bytes < 0) return sntk_fail(ctx, SNTK_ERR_SHAPE, "work space of the cuda backend does not fit an address space");
+  if (bytes > state->scratch_bytes[slot]) {
+    /* the streams may still use the old buffer; cudaFree waits for the device */
+    CUDA_TRY(ctx, cudaFree(state->scratch[slot]), state->scratch_bytes[slot]);
+    state->scratch[slot] = NULL;
+    state->scratch_bytes[slot] = 0;
+    CUDA_TRY(ctx, cudaMalloc(&state->scratch[slot], static_cast<size_t>(bytes)), bytes);
+    state->scratch_bytes[slot] = bytes;
+  }
+  *out = state->scratch[slot];
+  return SNTK_OK;
+}
+
+template <class T>
+sntk_status scratch_of(sntk_context *ctx, scratch_slot slot, int64_t count, T **out) {
+  return scratch(ctx, slot, sntk_size_mul(count, sizeof(T)), reinterpret_cast<void **>(out));
+}
+
+/* The pinned buffer; its last use must have been synchronized with. */
+sntk_status pinned(sntk_context *ctx, int64_t bytes, void **out) {
+  cuda_state *state = state_of(ctx);
+  if (bytes > state->pinned_bytes) {
+    CUDA_TRY(ctx, cudaFreeHost(state->pinned), state->pinned_bytes);
+    state->pinned = NULL;
+    state->pinned_bytes = 0;
+    CUDA_TRY(ctx, cudaMallocHost(&state->pinned, static_cast<size_t>(bytes)), bytes);
+    state->pinned_bytes = bytes;
+  }
+  *out = state->pinned;
+  return SNTK_OK;
+}
+
+sntk_status synchronize(sntk_context *ctx) {
+  CUDA_TRY(ctx, cudaStreamSynchronize(state_of(ctx)->compute), 0);
+  return SNTK_OK;
+}
+
+/* Host doubles to a device buffer of the slot; returns before the copy is done, the pinned buffer busy until the next synchronize. */
+sntk_status send(sntk_context *ctx, scratch_slot slot, const double *from, int64_t count, double **to) {
+  void *staging = NULL;
+  SNTK_TRY(synchronize(ctx));
+  SNTK_TRY(pinned(ctx, count * static_cast<int64_t>(sizeof(double)), &staging));
+  SNTK_TRY(scratch_of(ctx, slot, count, to));
+  memcpy(staging, from, static_cast<size_t>(count) * sizeof(double));
+  CUDA_TRY(ctx, cudaMemcpyAsync(*to, staging, static_cast<size_t>(count) * sizeof(double), cudaMemcpyHostToDevice, state_of(ctx)->compute), count);
+  return SNTK_OK;
+}
+
+/* Device doubles into the pinned buffer, complete on return. */
+sntk_status receive(sntk_context *ctx, const double *from, int64_t count, double **host) {
+  SNTK_TRY(synchronize(ctx));
+  SNTK_TRY(pinned(ctx, count * static_cast<int64_t>(sizeof(double)), reinterpret_cast<void **>(host)));
+  CUDA_TRY(ctx, cudaMemcpyAsync(*host, from, static_cast<size_t>(count) * sizeof(double), cudaMemcpyDeviceToHost, state_of(ctx)->compute), count);
+  return synchronize(ctx);
+}
+
+sntk_status cuda_alloc(sntk_context *ctx, const char *what, int64_t bytes, void **out) {
+  *out = NULL;
+  if (bytes < 0) return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: the size does not fit an address space", what);
+  size_t free_bytes = 0, total = 0;
+  CUDA_TRY(ctx, cudaMemGetInfo(&free_bytes, &total), bytes);
+  if (static_cast<uint64_t>(bytes) > free_bytes) {
+    char needed[32], there[32];
+    return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: %s are needed and cuda device %d has %s free; use a smaller width", what, sntk_format_bytes(bytes, needed),
+                     state_of(ctx)->device, sntk_format_bytes(static_cast<int64_t>(free_bytes), there));
+  }
+  CUDA_TRY(ctx, cudaMalloc(out, static_cast<size_t>(bytes > 0 ? bytes : 1)), bytes);
+  const cudaError_t error = cudaMemsetAsync(*out, 0, static_cast<size_t>(bytes), state_of(ctx)->compute);
+  if (error != cudaSuccess) {
+    cudaFree(*out);
+    *out = NULL;
+    return fail_cuda(ctx, error, "cudaMemsetAsync", bytes);
+  }
+  return SNTK_OK;
+}
+
+void cuda_free(sntk_context *ctx, void *pointer) {
+  cuda_state *state = state_of(ctx);
+  for (int i = 0; i < 2; i++)
+    if (state->slabs[i].u == pointer) state->slabs[i].u = NULL;
+  cudaFree(pointer); /* waits for the work that uses it */
+}
+
+sntk_status cuda_upload(sntk_context *ctx, void *to, const void *from, int64_t bytes) {
+  /* the zero fill of a fresh buffer may still be under way on the stream */
+  CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute), bytes);
+  return synchronize(ctx);
+}
+
+sntk_status cuda_download(sntk_context *ctx, void *to, const void *from, int64_t bytes) {
+  CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, state_of(ctx)->compute), bytes);
+  return synchronize(ctx);
+}
+
+/* ---- opening ---- */
+
+void cuda_close(sntk_context *ctx) {
+  cuda_state *state = state_of(ctx);
+  if (!state) return;
+  if (state->solver) cusolverDnDestroy(state->solver);
+  if (state->blas_compute) cublasDestroy(state->blas_compute);
+  if (state->blas_gram) cublasDestroy(state->blas_gram);
+  for (int i = 0; i < SLOTS; i++) cudaFree(state->scratch[i]);
+  cudaFreeHost(state->pinned);
+  for (int i = 0; i < 2; i++)
+    if (state->slabs[i].read) cudaEventDestroy(state->slabs[i].read);
+  if (state->ready) cudaEventDestroy(state->ready);
+  if (state->compute) cudaStreamDestroy(state->compute);
+  if (state->gram) cudaStreamDestroy(state->gram);
+  if (state->domain) nvtxDomainDestroy(state->domain);
+  free(state);
+  ctx->backend_state = NULL;
+}
+
+sntk_status open_device(sntk_context *ctx, cuda_state *state) {
+  int count = 0, runtime = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return sntk_fail(ctx, SNTK_ERR_DEVICE, "no CUDA device: %s", cudaGetErrorString(error));
+  }
+  if (state->device >= count)
+    return sntk_fail(ctx, SNTK_ERR_DEVICE, "cuda device %d does not exist; this machine has %d, counted from 0", state->device, count);
+  CUDA_TRY(ctx, cudaSetDevice(state->device), state->device);
+  cudaDeviceProp properties;
+  CUDA_TRY(ctx, cudaGetDeviceProperties(&properties, state->device), state->device);
+  CUDA_TRY(ctx, cudaRuntimeGetVersion(&runtime), 0);
+  state->limits.multiprocessors = properties.multiProcessorCount;
+  CUDA_TRY(ctx, cudaDeviceGetAttribute(&state->limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, state->device), state->device);
+  CUDA_TRY(ctx, cudaStreamCreateWithFlags(&state->compute, cudaStreamNonBlocking), 0);
+  CUDA_TRY(ctx, cudaStreamCreateWithFlags(&state->gram, cudaStreamNonBlocking), 0);
+  CUDA_TRY(ctx, cudaEventCreateWithFlags(&state->ready, cudaEventDisableTiming), 0);
+  for (int i = 0; i < 2; i++) CUDA_TRY(ctx, cudaEventCreateWithFlags(&state->slabs[i].read, cudaEventDisableTiming), 0);
+  BLAS_TRY(ctx, cublasCreate(&state->blas_compute), 0);
+  BLAS_TRY(ctx, cublasCreate(&state->blas_gram), 0);
+  BLAS_TRY(ctx, cublasSetStream(state->blas_compute, state->compute), 0);
+  BLAS_TRY(ctx, cublasSetStream(state->blas_gram, state->gram), 0);
+  SOLVER_TRY(ctx, cusolverDnCreate(&state->solver), 0);
+  SOLVER_TRY(ctx, cusolverDnSetStream(state->solver, state->compute), 0);
+#if defined(SNTK_EMULATED)
+  const char *emulated = ", emulated on the host";
+#else
+  const char *emulated = "";
+#endif
+  snprintf(ctx->device_name, sizeof ctx->device_name, "%.100s%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, CUDA runtime %d.%d", properties.name, emulated,
+           properties.major, properties.minor, properties.multiProcessorCount, static_cast<double>(properties.totalGlobalMem) / (1 << 30), runtime / 1000,
+           runtime % 1000 / 10);
+  return SNTK_OK;
+}
+
+sntk_status cuda_open(sntk_context *ctx, int device) {
+  cuda_state *state = static_cast<cuda_state *>(calloc(1, sizeof(cuda_state)));
+  if (!state) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for the cuda backend");
+  state->device = device;
+  state->domain = nvtxDomainCreateA("softntk");
+  ctx->backend_state = state;
+  if (ctx->threads == 0) ctx->threads = 1;
+  const sntk_status status = open_device(ctx, state);
+  if (status != SNTK_OK) cuda_close(ctx);
+  return status;
+}
+
+sntk_precision cuda_precision(const sntk_context *, sntk_precision wanted) { return wanted; }
+
+bool cuda_supports(const sntk_context *, sntk_layout) { return true; }
+
+/* Device memory that may be planned for; a limit given by the user holds there too. */
+int64_t cuda_memory(const sntk_context *ctx) {
+  size_t free_bytes = 0, total = 0;
+  if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) return 0;
+  return static_cast<int64_t>(free_bytes);
+}
+
+/* Columns of a slab of logits: a buffer of about 64 MiB in float32. */
+int64_t slab_columns(int64_t samples, int64_t count) {
+  int64_t b = (int64_t(1) << 24) / samples / 64 * 64;
+  b = b < 64 ? 64 : b > 65536 ? 65536 : b;
+  return b < count ? b : count;
+}
+
+int64_t cuda_scratch_bytes(const sntk_context *, int64_t samples, int64_t dim, int64_t outputs, sntk_precision type) {
+  const int64_t b = slab_columns(samples, INT64_MAX);
+  const int64_t logits = sntk_size_mul(sntk_size_mul(sntk_size_mul(samples, b), 4), static_cast<int64_t>(sntk_type_size(type)));
+  const int64_t columns = sntk_size_mul(sntk_size_mul(dim, 3 * b), sizeof(double));
+  const int64_t rows = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 3)), 1024 * static_cast<int64_t>(sizeof(double)));
+  return sntk_size_add(sntk_size_add(logits, columns), rows);
+}
+
+/* ---- random numbers ---- */
+
+sntk_status cuda_random_weights(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *v) {
+  range named(ctx, "init");
+  CUDA_TRY(ctx, launch_random_weights(state_of(ctx)->compute, *source, first, *v), v->count);
+  return SNTK_OK;
+}
+
+sntk_status cuda_random_signs(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *v) {
+  range named(ctx, "init");
+  CUDA_TRY(ctx, launch_random_signs(state_of(ctx)->compute, *source, first, *v), v->count);
+  return SNTK_OK;
+}
+
+/* ---- matrix products. cuBLAS is column-major: a row-major product C = A B is C^T = B^T A^T there ---- */
+
+/* out (n x b) = X (n x d) W (d x b, ld) */
+sntk_status logits(sntk_context *ctx, sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x, const void *w, int64_t ld, void *out) {
+  cublasHandle_t handle = state_of(ctx)->blas_compute;
+  const int ni = static_cast<int>(n), bi = static_cast<int>(b), di = static_cast<int>(d), ldi = static_cast<int>(ld);
+  if (ld > INT32_MAX) return sntk_fail(ctx, SNTK_ERR_SHAPE, "a row of %lld weights is too long for cuBLAS", static_cast<long long>(ld));
+  const float one = 1.0f, zero = 0.0f;
+  const double one64 = 1.0, zero64 = 0.0;
+  if (type == SNTK_F32)
+    BLAS_TRY(ctx,
+             cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ni, di, &one, static_cast<const float *>(w), ldi, static_cast<const float *>(x), di, &zero,
+                         static_cast<float *>(out), bi),
+             b);
+  else
+    BLAS_TRY(ctx,
+             cublasDgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ni, di, &one64, static_cast<const double *>(w), ldi, static_cast<const double *>(x), di, &zero64,
+                         static_cast<double *>(out), bi),
+             b);
+  return SNTK_OK;
+}
+
+/* out (d x b, ld) = X^T G, G n x b */
+sntk_status transposed_product(sntk_context *ctx, sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x, const void *g, void *out, int64_t ld) {
+  cublasHandle_t handle = state_of(ctx)->blas_compute;
+  const int ni = static_cast<int>(n), bi = static_cast<int>(b), di = static_cast<int>(d), ldi = static_cast<int>(ld);
+  if (ld > INT32_MAX) return sntk_fail(ctx, SNTK_ERR_SHAPE, "a row of %lld weights is too long for cuBLAS", static_cast<long long>(ld));
+  const float one = 1.0f, zero = 0.0f;
+  const double one64 = 1.0, zero64 = 0.0;
+  if (type == SNTK_F32)
+    BLAS_TRY(ctx,
+             cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, bi, di, ni, &one, static_cast<const float *>(g), bi, static_cast<const float *>(x), di, &zero,
+                         static_cast<float *>(out), ldi),
+             b);
+  else
+    BLAS_TRY(ctx,
+             cublasDgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, bi, di, ni, &one64, static_cast<const double *>(g), bi, static_cast<const double *>(x), di, &zero64,
+                         static_cast<double *>(out), ldi),
+             b);
+  return SNTK_OK;
+}
+
+int halves(const sntk_neurons *v) { return v->layout == SNTK_LAYOUT_PAIRED ? 2 : 1; }
+
+/* A slab's logits in scratch, in the computation's type. */
+sntk_status load_slab(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, logit_slab *slab) {
+  const int64_t bytes = sntk_size_mul(s->count * v->count, static_cast<int64_t>(sntk_type_size(v->type)));
+  *slab = logit_slab{s->count, v->count, NULL, NULL, NULL};
+  SNTK_TRY(scratch(ctx, SLOT_Z, bytes, &slab->z));
+  SNTK_TRY(logits(ctx, v->type, s->count, v->count, v->dim, s->x, v->base, v->ld, slab->z));
+  void **shifted[2] = {&slab->d1, &slab->d2};
+  for (int h = 0; h < 2 && v->shift[h]; h++) {
+    SNTK_TRY(scratch(ctx, h ? SLOT_D2 : SLOT_D1, bytes, shifted[h]));
+    SNTK_TRY(logits(ctx, v->type, s->count, v->count, v->dim, s->x, v->shift[h], v->ld, *shifted[h]));
+  }
+  return SNTK_OK;
+}
+
+/* Rows of slopes after launch_slopes: of the neurons with the sign, and of those with its opposite. */
+void *slope_rows(const sntk_neurons *v, const logit_slab *slab, int half) { return half ? slab->d2 : v->layout == SNTK_LAYOUT_PLAIN ? slab->z : slab->d1; }
+
+/* ---- statistics ---- */
+
+/* Merges what came from the device, rows of (max, sum, shift, t...), into the host's. */
+sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *rows, sntk_stats *stats) {
+  const int64_t width = stats->outputs + 3;
+  for (int64_t i = 0; i < stats->samples; i++) {
+    const double *row = rows + i * width;
+    bool finite = isfinite(row[1]) && isfinite(row[2]) && (v->activation != SNTK_SOFTMAX || isfinite(row[0]));
+    for (int64_t l = 0; l < stats->outputs; l++) finite = finite && isfinite(row[3 + l]);
+    if (!finite)
+      return sntk_fail(ctx, SNTK_ERR_OVERFLOW, "sample %lld: a logit or activation is not finite; use a smaller sigma, smaller inputs or a smaller eta",
+                       static_cast<long long>(i));
+    if (row[2] > stats->shift_max) stats->shift_max = row[2];
+    sntk_merge(&stats->max[i], &stats->sum[i], &stats->t[i * stats->outputs], row[0], row[1], row + 3, stats->outputs);
+  }
+  return SNTK_OK;
+}
+
+/* One slab, or a whole range where the fused kernel takes it. */
+sntk_status statistics_of(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *fixed_max, sntk_stats *stats) {
+  cuda_state *state = state_of(ctx);
+  const forward_plan plan = plan_forward(state->limits, *v, s->count);
+  const int64_t row_count = s->count * (v->outputs + 3);
+  double *partial = NULL, *out = NULL, *host = NULL;
+  SNTK_TRY(scratch_of(ctx, SLOT_STATS, row_count, &out));
+  if (plan.fused) {
+    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(plan.chunks, row_count), &partial));
+    CUDA_TRY(ctx, launch_forward(state->compute, plan, *v, s->x, s->count, fixed_max, partial, out), v->count);
+  } else {
+    logit_slab slab;
+    SNTK_TRY(load_slab(ctx, v, s, &slab));
+    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(slab_statistics_chunks(v->count), row_count), &partial));
+    CUDA_TRY(ctx, launch_slab_statistics(state->compute, *v, slab, fixed_max, partial, out), v->count);
+  }
+  SNTK_TRY(receive(ctx, out, row_count, &host));
+  return merge_rows(ctx, v, host, stats);
+}
+
+/* Columns at a time: all where the fused kernel takes them and its partials stay small, else slabs. */
+int64_t statistics_columns(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s) {
+  const forward_plan plan = plan_forward(state_of(ctx)->limits, *v, s->count);
+  return plan.fused ? v->count : slab_columns(s->count, v->count);
+}
+
+sntk_status cuda_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, sntk_stats *stats) {
+  range named(ctx, "forward");
+  double *fixed_max = NULL;
+  if (v->layout != SNTK_LAYOUT_PLAIN) SNTK_TRY(send(ctx, SLOT_SAMPLES, stats->max, s->count, &fixed_max));
+  const int64_t step = statistics_columns(ctx, v, s);
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    SNTK_TRY(statistics_of(ctx, &part, s, fixed_max, stats));
+  }
+  return SNTK_OK;
+}
+
+/* float64 throughout: the base widened slab by slab into a plain network. Pairs share their base: sums count twice, signed sums cancel exactly. */
+sntk_status cuda_base_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, sntk_stats *stats) {
+  range named(ctx, "forward");
+  const int64_t step = slab_columns(s->count, v->count);
+  const sntk_samples wide_samples = {s->count, s->dim, SNTK_F64, s->x64, s->x64};
+  double *wide = NULL, *one = NULL;
+  SNTK_TRY(sntk_alloc(ctx, "statistics of a slab", s->count * (v->outputs + 2), sizeof(double), reinterpret_cast<void **>(&one)));
+  sntk_status status = SNTK_OK;
+  for (int64_t at = 0; at < v->count && status == SNTK_OK; at += step) {
+    sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    status = scratch_of(ctx, SLOT_WIDE, part.count * v->dim, &wide);
+    if (status != SNTK_OK) break;
+    const cudaError_t error = launch_widen(state_of(ctx)->compute, part, wide);
+    if (error != cudaSuccess) {
+      status = fail_cuda(ctx, error, "launch_widen", part.count);
+      break;
+    }
+    part.type = SNTK_F64;
+    part.layout = SNTK_LAYOUT_PLAIN;
+    part.base = wide;
+    part.shift[0] = part.shift[1] = NULL;
+    part.ld = part.count;
+    sntk_stats slab_stats = {s->count, v->outputs, one, one + s->count, one + 2 * s->count, 0.0};
+    for (int64_t i = 0; i < s->count; i++) {
+      slab_stats.max[i] = v->activation == SNTK_SOFTMAX ? -INFINITY : 0.0;
+      slab_stats.sum[i] = 0.0;
+    }
+    memset(slab_stats.t, 0, static_cast<size_t>(s->count * v->outputs) * sizeof(double));
+    status = statistics_of(ctx, &part, &wide_samples, NULL, &slab_stats);
+    for (int64_t i = 0; i < s->count && status == SNTK_OK; i++) {
+      double *t = slab_stats.t + i * v->outputs;
+      if (v->layout == SNTK_LAYOUT_PAIRED) {
+        slab_stats.sum[i] *= 2.0;
+        memset(t, 0, static_cast<size_t>(v->outputs) * sizeof(double));
+      }
+      sntk_merge(&stats->max[i], &stats->sum[i], &stats->t[i * v->outputs], slab_stats.max[i], slab_stats.sum[i], t, v->outputs);
+    }
+  }
+  free(one);
+  return status;
+}
+
+/* ---- gradient ---- */
+
+/* Rows of `width` reals: r scaled, zeros, the exponent shift at [width - 2], c scaled at [width - 1]; scale and normalizer folded in. */
+sntk_status send_pull(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const sntk_pull *pull, int64_t width, void **out) {
+  const int64_t size = static_cast<int64_t>(sntk_type_size(v->type)), p = v->outputs;
+  void *staging = NULL;
+  SNTK_TRY(synchronize(ctx));
+  SNTK_TRY(pinned(ctx, samples * width * size, &staging));
+  SNTK_TRY(scratch(ctx, SLOT_PULL, samples * width * size, out));
+  const bool softmax = v->activation == SNTK_SOFTMAX;
+  for (int64_t i = 0; i < samples; i++) {
+    const double factor = pull->scale * (softmax ? 1.0 / pull->sum[i] : 1.0), max = softmax ? pull->max[i] : 0.0;
+    float *narrow = static_cast<float *>(staging) + i * width;
+    double *wide = static_cast<double *>(staging) + i * width;
+    for (int64_t l = 0; l < width; l++) {
+      /* the shift as exp_shift makes it on the device */
+      const double value = l < p ? factor * pull->r[i * p + l] : l == width - 2 ? max : l == width - 1 ? factor * pull->c[i] : 0.0;
+      if (v->type == SNTK_F32)
+        narrow[l] = l == width - 2 ? static_cast<float>(max) * 1.44269504f : static_cast<float>(value);
+      else
+        wide[l] = value;
+    }
+  }
+  CUDA_TRY(ctx, cudaMemcpyAsync(*out, staging, static_cast<size_t>(samples * width * size), cudaMemcpyHostToDevice, state_of(ctx)->compute), samples);
+  return SNTK_OK;
+}
+
+/* The exponents' offsets as doubles, for the slab kernels. */
+sntk_status send_max(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const double *max, double **out) {
+  *out = NULL;
+  return v->activation == SNTK_SOFTMAX ? send(ctx, SLOT_SAMPLES, max, samples, out) : SNTK_OK;
+}
+
+/* Adds the pair of norms that stands on the device. */
+sntk_status add_norms(sntk_context *ctx, const double *device, double norms[2]) {
+  double *host = NULL;
+  SNTK_TRY(receive(ctx, device, 2, &host));
+  norms[0] += host[0];
+  norms[1] += host[1];
+  return SNTK_OK;
+}
+
+sntk_status gradient_fused(sntk_context *ctx, const gradient_plan &plan, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, gradient_mode mode,
+                           double eta, void *const out[2], int64_t ld, double norms[2]) {
+  cuda_state *state = state_of(ctx);
+  void *coefficients = NULL, *partial = NULL;
+  double *norm_partials = NULL;
+  SNTK_TRY(send_pull(ctx, v, s->count, pull, plan.pp + 2, &coefficients));
+  if (plan.splits > 1)
+    SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(plan.splits * halves(v), v->dim * v->count), static_cast<int64_t>(sntk_type_size(v->type))), &partial));
+  if (mode == GRADIENT_DESCEND) SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 + 2 * gradient_norm_pairs(plan, *v), &norm_partials));
+  CUDA_TRY(ctx, launch_gradient(state->compute, plan, *v, s->x, s->count, coefficients, mode, eta, out, ld, partial, norm_partials ? norm_partials + 2 : NULL, norm_partials),
+           v->count);
+  return mode == GRADIENT_DESCEND ? add_norms(ctx, norm_partials, norms) : SNTK_OK;
+}
+
+/* The same by slabs of logits in memory, for inputs too wide or outputs too many. */
+sntk_status gradient_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, gradient_mode mode, double eta,
+                              void *const out[2], int64_t ld, double norms[2]) {
+  cuda_state *state = state_of(ctx);
+  const int64_t step = slab_columns(s->count, v->count), width = v->outputs + 2;
+  const size_t size = sntk_type_size(v->type);
+  double *max = NULL, *norm_partials = NULL;
+  void *coefficients = NULL, *gradient = NULL;
+  SNTK_TRY(send_max(ctx, v, s->count, pull->max, &max));
+  SNTK_TRY(send_pull(ctx, v, s->count, pull, width, &coefficients));
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    logit_slab slab;
+    SNTK_TRY(load_slab(ctx, &part, s, &slab));
+    CUDA_TRY(ctx, launch_slopes(state->compute, part, slab, max), part.count);
+    for (int h = 0; h < halves(v); h++) {
+      void *slopes = slope_rows(&part, &slab, h);
+      CUDA_TRY(ctx, launch_pull(state->compute, part, s->count, part.count, slopes, coefficients, width, h ? -1.0 : 1.0), part.count);
+      void *target = static_cast<char *>(out[h]) + static_cast<size_t>(at) * size;
+      if (mode == GRADIENT_STORE) {
+        SNTK_TRY(transposed_product(ctx, v->type, s->count, part.count, v->dim, s->x, slopes, target, ld));
+        continue;
+      }
+      SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(v->dim * part.count, static_cast<int64_t>(size)), &gradient));
+      SNTK_TRY(transposed_product(ctx, v->type, s->count, part.count, v->dim, s->x, slopes, gradient, part.count));
+      SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 + 2 * descend_norm_pairs(v->dim, part.count), &norm_partials));
+      CUDA_TRY(ctx, launch_descend(state->compute, v->type, v->dim, part.count, eta, gradient, part.count, target, ld, norm_partials + 2, norm_partials), part.count);
+      SNTK_TRY(add_norms(ctx, norm_partials, norms));
+    }
+  }
+  return SNTK_OK;
+}
+
+sntk_status cuda_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, void *const out[2], int64_t ld) {
+  range named(ctx, "gradient");
+  const gradient_plan plan = plan_gradient(state_of(ctx)->limits, *v, s->count);
+  if (plan.fused) return gradient_fused(ctx, plan, v, s, pull, GRADIENT_STORE, 0.0, out, ld, NULL);
+  return gradient_by_slabs(ctx, v, s, pull, GRADIENT_STORE, 0.0, out, ld, NULL);
+}
+
+sntk_status cuda_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta, double norms[2]) {
+  range named(ctx, "gradient");
+  void *const out[2] = {v->layout == SNTK_LAYOUT_PLAIN ? v->base : v->shift[0], v->shift[1]};
+  const gradient_plan plan = plan_gradient(state_of(ctx)->limits, *v, s->count);
+  if (plan.fused) return gradient_fused(ctx, plan, v, s, pull, GRADIENT_DESCEND, eta, out, v->ld, norms);
+  return gradient_by_slabs(ctx, v, s, pull, GRADIENT_DESCEND, eta, out, v->ld, norms);
+}
+
+/* What a slope is multiplied with besides the signs: the normalizer, times `scale`. */
+sntk_status send_factors(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const double *sum, double scale, double *host, scratch_slot slot, double **out) {
+  for (int64_t i = 0; i < samples; i++) host[i] = v->activation == SNTK_SOFTMAX ? scale / sum[i] : scale;
+  return send(ctx, slot, host, samples, out);
+}
+
+sntk_status cuda_push(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max, const double *sum, const void *const direction[2],
+                      int64_t ld, double *dot, double *mean) {
+  range named(ctx, "push");
+  cuda_state *state = state_of(ctx);
+  const int64_t n = s->count, p = v->outputs, step = slab_columns(n, v->count);
+  const size_t size = sntk_type_size(v->type);
+  double *host = NULL, *max_device = NULL, *factor = NULL, *sums = NULL, *host_sums = NULL;
+  void *pushed = NULL;
+  SNTK_TRY(sntk_alloc(ctx, "normalizers", n, sizeof(double), reinterpret_cast<void **>(&host)));
+  sntk_status status = send_factors(ctx, v, n, sum, 1.0, host, SLOT_STATS, &factor);
+  free(host);
+  SNTK_TRY(status);
+  SNTK_TRY(send_max(ctx, v, n, max, &max_device));
+  SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, n * (p + 1), &sums));
+  CUDA_TRY(ctx, cudaMemsetAsync(sums, 0, static_cast<size_t>(n * (p + 1)) * sizeof(double), state->compute), n);
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    logit_slab slab;
+    SNTK_TRY(load_slab(ctx, &part, s, &slab));
+    CUDA_TRY(ctx, launch_slopes(state->compute, part, slab, max_device), part.count);
+    SNTK_TRY(scratch(ctx, SLOT_V, sntk_size_mul(n * part.count, static_cast<int64_t>(size)), &pushed));
+    for (int h = 0; h < halves(v); h++) {
+      SNTK_TRY(logits(ctx, v->type, n, part.count, v->dim, s->x, static_cast<const char *>(direction[h]) + static_cast<size_t>(at) * size, ld, pushed));
+      CUDA_TRY(ctx, launch_push(state->compute, part, n, part.count, slope_rows(&part, &slab, h), pushed, h ? -1.0 : 1.0, factor, sums, sums + n * p), part.count);
+    }
+  }
+  SNTK_TRY(receive(ctx, sums, n * (p + 1), &host_sums));
+  for (int64_t j = 0; j < n * p; j++) dot[j] += host_sums[j];
+  for (int64_t i = 0; i < n; i++) mean[i] += host_sums[n * p + i];
+  return SNTK_OK;
+}
+
+/* ---- the Gram matrix ---- */
+
+sntk_status cuda_features(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max, const double *sum, const double *f, void *u,
+                          int64_t ld) {
+  range named(ctx, "features");
+  cuda_state *state = state_of(ctx);
+  const int64_t n = s->count, p = v->outputs, step = slab_columns(n, v->count);
+  const bool softmax = v->activation == SNTK_SOFTMAX;
+  const double root = sqrt(static_cast<double>(v->width));
+  /* the slab may still be multiplied by the other stream */
+  for (int i = 0; i < 2; i++)
+    if (state->slabs[i].u == u) CUDA_TRY(ctx, cudaStreamWaitEvent(state->compute, state->slabs[i].read, 0), n);
+  double *host = NULL, *max_device = NULL, *factor = NULL, *f_device = NULL;
+  SNTK_TRY(sntk_alloc(ctx, "normalizers", n * (p + 1), sizeof(double), reinterpret_cast<void **>(&host)));
+  sntk_status status = send_factors(ctx, v, n, sum, softmax ? root : 1.0 / root, host, SLOT_STATS, &factor);
+  for (int64_t j = 0; j < n * p; j++) host[j] = softmax ? f[j] : 0.0;
+  if (status == SNTK_OK) status = send(ctx, SLOT_PULL, host, n * p, &f_device);
+  free(host);
+  SNTK_TRY(status);
+  SNTK_TRY(send_max(ctx, v, n, max, &max_device));
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    logit_slab slab;
+    SNTK_TRY(load_slab(ctx, &part, s, &slab));
+    CUDA_TRY(ctx, launch_slopes(state->compute, part, slab, max_device), part.count);
+    for (int h = 0; h < halves(v); h++)
+      CUDA_TRY(ctx, launch_features(state->compute, part, n, part.count, slope_rows(&part, &slab, h), factor, f_device, h ? -1.0 : 1.0, u, ld, at + (h ? v->count : 0)),
+               part.count);
+  }
+  return SNTK_OK;
+}
+
+sntk_status cuda_gram_add(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols, int64_t ld, double *gram) {
+  range named(ctx, "SYRK");
+  cuda_state *state = state_of(ctx);
+  const int n = static_cast<int>(rows), k = static_cast<int>(cols), ldu = static_cast<int>(ld);
+  CUDA_TRY(ctx, cudaEventRecord(state->ready, state->compute), cols);
+  CUDA_TRY(ctx, cudaStreamWaitEvent(state->gram, state->ready, 0), cols);
+  /* row-major lower is column-major upper, and U row-major is U^T column-major */
+  if (type == SNTK_F64) {
+    const double one = 1.0;
+    BLAS_TRY(ctx, cublasDsyrk(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one, static_cast<const double *>(u), ldu, &one, gram, n), rows);
+  } else {
+    const float one = 1.0f, zero = 0.0f;
+    float *product = NULL;
+    SNTK_TRY(scratch_of(ctx, SLOT_PRODUCT, sntk_size_mul(rows, rows), &product));
+    BLAS_TRY(ctx, cublasSsyrk(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one, static_cast<const float *>(u), ldu, &zero, product, n), rows);
+    CUDA_TRY(ctx, launch_add_lower(state->gram, product, rows, gram), rows);
+  }
+  slab_use *use = state->slabs[0].u == u ? &state->slabs[0] : state->slabs[1].u == u ? &state->slabs[1] : &state->slabs[state->next_slab ^= 1];
+  use->u = u;
+  CUDA_TRY(ctx, cudaEventRecord(use->read, state->gram), cols);
+  return SNTK_OK;
+}
+
+sntk_status cuda_gram_finish(sntk_context *ctx, const sntk_samples *s, int64_t outputs, double *gram) {
+  range named(ctx, "SYRK");
+  cuda_state *state = state_of(ctx);
+  const double one = 1.0, zero = 0.0;
+  double *k = NULL;
+  SNTK_TRY(scratch_of(ctx, SLOT_WIDE, sntk_size_mul(s->count, s->count), &k));
+  /* rank updates of the other stream come first */
+  CUDA_TRY(ctx, cudaEventRecord(state->ready, state->gram), s->count);
+  CUDA_TRY(ctx, cudaStreamWaitEvent(state->compute, state->ready, 0), s->count);
+  BLAS_TRY(ctx,
+           cublasDsyrk(state->blas_compute, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, static_cast<int>(s->count), static_cast<int>(s->dim), &one, s->x64,
+                       static_cast<int>(s->dim), &zero, k, static_cast<int>(s->count)),
+           s->count);
+  CUDA_TRY(ctx, launch_hadamard(state->compute, k, s->count, outputs, gram), s->count * outputs);
+  return SNTK_OK;
+}
+
+sntk_status cuda_eigenvalues(sntk_context *ctx, double *matrix, int64_t size, double *values) {
+  range named(ctx, "eigen");
+  cuda_state *state = state_of(ctx);
+  const int n = static_cast<int>(size);
+  int work_size = 0, info = 0;
+  double *device_values = NULL, *work = NULL, *host = NULL;
+  SNTK_TRY(scratch_of(ctx, SLOT_STATS, size + 1, &device_values)); /* and the solver's info behind them */
+  int *device_info = reinterpret_cast<int *>(device_values + size);
+  SOLVER_TRY(ctx, cusolverDnDsyevd_bufferSize(state->solver, CUSOLVER_EIG_MODE_NOVECTOR, CUBLAS_FILL_MODE_UPPER, n, matrix, n, device_values, &work_size), size);
+  SNTK_TRY(scratch_of(ctx, SLOT_WORK, work_size, &work));
+  SOLVER_TRY(ctx,
+             cusolverDnDsyevd(state->solver, CUSOLVER_EIG_MODE_NOVECTOR, CUBLAS_FILL_MODE_UPPER, n, matrix, n, device_values, work, work_size, device_info), size);
+  SNTK_TRY(receive(ctx, device_values, size + 1, &host));
+  memcpy(&info, host + size, sizeof info);
+  if (info != 0) return sntk_fail(ctx, SNTK_ERR_NUMERICAL, "eigenvalues did not converge (cusolverDnDsyevd: info %d, order %d)", info, n);
+  memcpy(values, host, static_cast<size_t>(size) * sizeof(double));
+  return SNTK_OK;
+}
+
+/* ---- weights ---- */
+
+sntk_status cuda_movement(sntk_context *ctx, const sntk_neurons *v, const void *origin, int64_t ld, double *movement) {
+  cuda_state *state = state_of(ctx);
+  double *largest = NULL, *host = NULL;
+  if (v->layout == SNTK_LAYOUT_PLAIN && !origin) return SNTK_OK; /* plain weights are their own base */
+  SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 1, &largest));
+  CUDA_TRY(ctx, cudaMemsetAsync(largest, 0, sizeof(double), state->compute), v->count);
+  for (int h = 0; h < halves(v); h++)
+    CUDA_TRY(ctx, launch_movement(state->compute, *v, h, origin, ld, reinterpret_cast<unsigned long long *>(largest)), v->count);
+  SNTK_TRY(receive(ctx, largest, 1, &host));
+  if (host[0] > *movement) *movement = host[0];
+  return SNTK_OK;
+}
+
+sntk_status cuda_move_base(sntk_context *ctx, sntk_neurons *v) {
+  CUDA_TRY(ctx, launch_move_base(state_of(ctx)->compute, *v), v->count);
+  return SNTK_OK;
+}
+
+sntk_status cuda_unpair(sntk_context *ctx, const sntk_neurons *paired, sntk_neurons *to) {
+  CUDA_TRY(ctx, launch_unpair(state_of(ctx)->compute, *paired, *to), paired->count);
+  return SNTK_OK;
+}
+
+sntk_status cuda_read_weights(sntk_context *ctx, const sntk_neurons *v, double *out, int64_t ld) {
+  cuda_state *state = state_of(ctx);
+  const int64_t columns = sntk_neuron_count(v);
+  double *wide = NULL, *host = NULL;
+  SNTK_TRY(scratch_of(ctx, SLOT_WIDE, columns * v->dim, &wide));
+  for (int h = 0; h < halves(v); h++) CUDA_TRY(ctx, launch_read_weights(state->compute, *v, h, wide, columns), v->count);
+  SNTK_TRY(receive(ctx, wide, columns * v->dim, &host));
+  for (int64_t k = 0; k < v->dim; k++) memcpy(out + k * ld, host + k * columns, static_cast<size_t>(columns) * sizeof(double));
+  return SNTK_OK;
+}
+
+sntk_backend make_table() {
+  sntk_backend table = {};
+  table.name = "cuda";
+#if defined(SNTK_EMULATED)
+  table.emulated = true;
+#endif
+  table.feature_slabs = 2;
+  table.chunk_columns = 1 << 22;
+  table.open = cuda_open;
+  table.close = cuda_close;
+  table.precision = cuda_precision;
+  table.supports = cuda_supports;
+  table.memory = cuda_memory;
+  table.scratch_bytes = cuda_scratch_bytes;
+  table.alloc = cuda_alloc;
+  table.free = cuda_free;
+  table.upload = cuda_upload;
+  table.download = cuda_download;
+  table.random_weights = cuda_random_weights;
+  table.random_signs = cuda_random_signs;
+  table.statistics = cuda_statistics;
+  table.base_statistics = cuda_base_statistics;
+  table.gradient = cuda_gradient;
+  table.descent = cuda_descent;
+  table.push = cuda_push;
+  table.features = cuda_features;
+  table.gram_add = cuda_gram_add;
+  table.gram_finish = cuda_gram_finish;
+  table.eigenvalues = cuda_eigenvalues;
+  table.movement = cuda_movement;
+  table.move_base = cuda_move_base;
+  table.unpair = cuda_unpair;
+  table.read_weights = cuda_read_weights;
+  return table;
+}
+
+const sntk_backend table = make_table();
+
+}  // namespace
+
+/* What the registry looks up in the module. */
+extern "C" SNTK_API const char *sntk_cuda_module_version(void);
+extern "C" const char *sntk_cuda_module_version(void) { return SNTK_VERSION_STRING; }
+extern "C" SNTK_API const sntk_backend *sntk_cuda_module(void);
+extern "C" const sntk_backend *sntk_cuda_module(void) { return &table; }

@@ -1,0 +1,395 @@
+/**
+ * @file forward.cu
+ * @brief Fused forward statistics: logits, online maximum, exponential sum and signed sums, nothing of size samples x neurons stored.
+ *
+ * softmax: max_i, sum_i = sum_r exp(z_ir - max_i), t_il = sum_r A_lr exp(z_ir - max_i); exp and relu: t_il alone. Layouts with a base add the
+ * change: E e, see network.c.
+ *
+ * Work per (sample, neuron): d multiply-adds for the logit, 1 maximum, 1 multiply-add for the exponent, 1 exponential, 1 + p for the sums:
+ * d + p + 3 FP32 slots and 1 of the 16-a-clock special function unit; the FP32 pipe binds from d = 8 on. Bytes: W once, 4 d a neuron.
+ * A block takes a tile of samples and a chunk of neurons, keeps running (max, sum, t) per thread and sample, and meets its lanes only at the end
+ * of the chunk. Partials of chunks are merged in order by a small kernel in float64: the same shape gives the same bits.
+ * With several outputs the signed sums are a matrix product of their own: exponentials pass through shared memory, tiled T2 x T2 a thread.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "kernels.cuh"
+#include "tile.cuh"
+
+namespace {
+
+struct forward_arguments {
+  const void *x, *w[3];
+  const int8_t *signs;
+  int64_t ld, ld_signs, count, samples, chunk;
+  unsigned sample_tiles;
+  int dim, dp, outputs, pp, stages;
+  const double *fixed_max;
+  double *partial; /* chunks x samples x (outputs + 3) */
+};
+
+/* Below any logit, with room for its product with log2 e: where a thread has seen only columns beyond the end, exp(-inf - lowest) must be 0
+ * and not NaN. */
+template <class R>
+__device__ __forceinline__ R lowest() {
+  return R(-1e38);
+}
+
+/* The change of relu from z to z + d, and the difference of two neurons of a pair, without cancellation where both sides are positive. */
+template <class R>
+__device__ __forceinline__ R relu(R z) { return z < R(0) ? R(0) : z; }
+template <class R>
+__device__ __forceinline__ R relu_change(R z, R d) { return z > R(0) && z + d > R(0) ? d : relu(z + d) - relu(z); }
+template <class R>
+__device__ __forceinline__ R relu_difference(R z, R d1, R d2) {
+  return z + d1 > R(0) && z + d2 > R(0) ? d1 - d2 : relu(z + d1) - relu(z + d2);
+}
+
+/* What one column adds: phi to the signed sums, part to the plain sum. a: logits of the base or weights and of the shifts. */
+template <class R, int LAYOUT, int ACT>
+__device__ __forceinline__ void contribution(const R *a, R shift, R *phi, R *part) {
+  if (LAYOUT == SNTK_LAYOUT_PLAIN) {
+    *phi = ACT == SNTK_RELU ? relu(a[0]) : exp_minus(a[0], shift);
+    *part = *phi;
+  } else if (ACT == SNTK_RELU) {
+    *phi = LAYOUT == SNTK_LAYOUT_DISPLACED ? relu_change(a[0], a[1]) : relu_difference(a[0], a[1], a[2]);
+    *part = R(0);
+  } else {
+    const R e = exp_minus(a[0], shift), e1 = expm1_short(a[1]);
+    if (LAYOUT == SNTK_LAYOUT_DISPLACED) {
+      *phi = e * e1;
+      *part = *phi;
+    } else {
+      const R e2 = expm1_short(a[2]);
+      *phi = e * (e1 - e2);
+      *part = e * (e1 + e2);
+    }
+  }
+}
+
+template <class R>
+__device__ __forceinline__ R lane_max(R v) {
+#pragma unroll
+  for (int o = 1; o < TILE_X; o *= 2) v = larger(v, __shfl_xor_sync(0xffffffffu, v, o));
+  return v;
+}
+
+template <class R>
+__device__ __forceinline__ R lane_sum(R v) {
+#pragma unroll
+  for (int o = 1; o < TILE_X; o *= 2) v += __shfl_xor_sync(0xffffffffu, v, o);
+  return v;
+}
+
+template <class R, int LAYOUT, int ACT, bool ONE, int TI>
+__global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_arguments a) {
+  typedef tile_shape<R, LAYOUT, TI> S;
+  constexpr int TJ = S::TJ, TN = S::TN, TS = S::TS, M = S::matrices, V = S::V, T2 = S::T2;
+  constexpr bool RUNNING_MAX = LAYOUT == SNTK_LAYOUT_PLAIN && ACT == SNTK_SOFTMAX;
+  SNTK_DYNAMIC_SHARED(R, shared);
+  const int thread = threadIdx.x, tx = thread % TILE_X, ty = thread / TILE_X;
+  /* neighbouring blocks share a chunk of neurons, which comes from memory, and differ in samples, which stay in the cache */
+  const int64_t chunk_index = blockIdx.x / a.sample_tiles;
+  const int64_t sample0 = static_cast<int64_t>(blockIdx.x % a.sample_tiles) * TS;
+  const int64_t chunk0 = chunk_index * a.chunk;
+  const int64_t chunk1 = chunk0 + a.chunk < a.count ? chunk0 + a.chunk : a.count;
+  const int dp = a.dp, pp = a.pp;
+  const int weight_tile = M * dp * TN;
+  R *xs = shared;                            /* TS x dp */
+  R *ws = xs + TS * dp;                      /* stages x M x dp x TN */
+  R *ss = ws + a.stages * weight_tile;       /* stages x pp x TN */
+  R *es = ss + a.stages * pp * TN;           /* ONE: unused; TS x max(TN, pp) */
+  R *factor = es + (ONE ? 0 : TS * (pp > TN ? pp : TN));      /* ONE: unused; TS */
+
+  const int64_t rows = a.samples - sample0 < TS ? a.samples - sample0 : TS;
+  copy_async(xs, dp, TS, dp, static_cast<const R *>(a.x) + sample0 * a.dim, a.dim, rows, a.dim, thread, TILE_THREADS);
+  auto load_tile = [&](int stage, int64_t column) {
+#pragma unroll
+    for (int w = 0; w < M; w++)
+      copy_async(ws + stage * weight_tile + w * dp * TN, TN, dp, TN, static_cast<const R *>(a.w[w]) + column, a.ld, a.dim, chunk1 - column,
+                 thread, TILE_THREADS);
+    __pipeline_commit();
+    load_signs<R, TN>(ss + stage * pp * TN, pp, a.signs, a.ld_signs, a.outputs, column, chunk1, thread);
+  };
+
+  /* running statistics of this thread's rows; with several outputs t lives in the second product's accumulators */
+  R max[TI], sum[TI], t[TI], widest[TI];
+  const bool shifted = LAYOUT != SNTK_LAYOUT_PLAIN;
+#pragma unroll
+  for (int i = 0; i < TI; i++) {
+    const int64_t row = sample0 + ty * TI + i;
+    max[i] = RUNNING_MAX ? lowest<R>() : shifted && ACT == SNTK_SOFTMAX && row < a.samples ? R(a.fixed_max[row]) : R(0);
+    sum[i] = t[i] = widest[i] = R(0);
+  }
+  /* second product (several outputs): tiles of T2 rows x T2 outputs, the columns dealt to groups of threads */
+  constexpr int ROW_TILES = TS / T2;
+  const int tiles = ROW_TILES * (pp / T2), groups = ONE ? 1 : TILE_THREADS / tiles;
+  const int tile = thread % tiles, group = thread / tiles;
+  const int tile_row = tile % ROW_TILES * T2, tile_out = tile / ROW_TILES * T2;
+  constexpr int A2 = ONE ? 1 : T2;
+  R acc2[A2][A2];
+  tile_zero<R, A2, A2>(acc2);
+
+  if (a.stages == 2) load_tile(0, chunk0);
+  int stage = 0;
+  for (int64_t column = chunk0; column < chunk1; column += TN) {
+    if (a.stages == 2) {
+      if (column + TN < chunk1) {
+        load_tile(1 - stage, column + TN);
+        __pipeline_wait_prior(1);
+      } else {
+        __pipeline_wait_prior(0);
+      }
+    } else {
+      load_tile(0, column);
+      __pipeline_wait_prior(0);
+    }
+    __syncthreads();
+
+    R acc[M][TI][TJ];
+#pragma unroll
+    for (int w = 0; w < M; w++) {
+      tile_zero<R, TI, TJ>(acc[w]);
+      tile_product<R, TI, TJ>(xs, dp, ws + stage * weight_tile + w * dp * TN, dp, ty, tx, acc[w]);
+    }
+    const R *signs = ss + stage * pp * TN + tx * V;
+    if (column + TN > chunk1) { /* columns beyond the end: a logit of -inf adds nothing to any network */
+#pragma unroll
+      for (int j = 0; j < TJ; j++)
+        if (column + tile_column<R>(tx, j) >= chunk1)
+#pragma unroll
+          for (int i = 0; i < TI; i++) acc[0][i][j] = R(-INFINITY);
+    }
+    R sign[TJ];
+#pragma unroll
+    for (int j = 0; j < TJ; j += V) load16(signs + j * TILE_X, sign + j);
+#pragma unroll
+    for (int i = 0; i < TI; i++) {
+      if (RUNNING_MAX) {
+        R top = acc[0][i][0];
+#pragma unroll
+        for (int j = 1; j < TJ; j++) top = larger(top, acc[0][i][j]);
+        if (!ONE) top = lane_max(top); /* a row's factor must be one for all its columns */
+        const bool grew = top > max[i];
+        if (grew) {
+          const R scale = exp_minus(max[i], exp_shift(top));
+          sum[i] *= scale;
+          t[i] *= scale;
+          max[i] = top;
+          if (!ONE && tx == 0) factor[ty * TI + i] = scale;
+        } else if (!ONE && tx == 0) {
+          factor[ty * TI + i] = R(1);
+        }
+      }
+      const R shift = ACT == SNTK_SOFTMAX ? exp_shift(max[i]) : R(0);
+#pragma unroll
+      for (int j = 0; j < TJ; j++) {
+        R logits[M], phi, part;
+#pragma unroll
+        for (int w = 0; w < M; w++) logits[w] = acc[w][i][j];
+        contribution<R, LAYOUT, ACT>(logits, shift, &phi, &part);
+        if (ACT == SNTK_SOFTMAX) sum[i] += part;
+        if (ONE) t[i] = fused(sign[j], phi, t[i]);
+        if (shifted) {
+#pragma unroll
+          for (int w = 1; w < M; w++) widest[i] = larger(widest[i], fabs(logits[w]));
+        }
+        acc[0][i][j] = phi;
+      }
+      if (!ONE) {
+#pragma unroll
+        for (int j = 0; j < TJ; j += V) store16(es + (ty * TI + i) * TN + j * TILE_X + tx * V, &acc[0][i][j]);
+      }
+    }
+    if (!ONE) {
+      __syncthreads();
+      if (group < groups) {
+        if (RUNNING_MAX) {
+#pragma unroll
+          for (int i = 0; i < A2; i++) {
+            const R scale = factor[tile_row + i];
+#pragma unroll
+            for (int l = 0; l < A2; l++) acc2[i][l] *= scale;
+          }
+        }
+        const R *out_signs = ss + stage * pp * TN;
+        for (int j = group * V; j < TN; j += groups * V) {
+          R ev[A2][V];
+#pragma unroll
+          for (int i = 0; i < A2; i++) load16(es + (tile_row + i) * TN + j, ev[i]);
+#pragma unroll
+          for (int l = 0; l < A2; l++) {
+            R av[V];
+            load16(out_signs + (tile_out + l) * TN + j, av);
+#pragma unroll
+            for (int e = 0; e < V; e++)
+#pragma unroll
+              for (int i = 0; i < A2; i++) acc2[i][l] = fused(av[e], ev[i][e], acc2[i][l]);
+          }
+        }
+      }
+    }
+    __syncthreads(); /* the stage, es and factor are written again next */
+    if (a.stages == 2) stage = 1 - stage;
+  }
+
+  /* the lanes of a row meet */
+  const int64_t width = a.outputs + 3;
+  double *out = a.partial + (chunk_index * a.samples + sample0) * width;
+#pragma unroll
+  for (int i = 0; i < TI; i++) {
+    if (RUNNING_MAX && ONE) {
+      const R top = lane_max(max[i]);
+      const R scale = exp_minus(max[i], exp_shift(top));
+      sum[i] *= scale;
+      t[i] *= scale;
+      max[i] = top;
+    }
+    const R whole = lane_sum(sum[i]), signed_sum = ONE ? lane_sum(t[i]) : R(0), shift = lane_max(widest[i]);
+    const int row = ty * TI + i;
+    if (tx == 0 && row < rows) {
+      out[row * width + 0] = max[i];
+      out[row * width + 1] = whole;
+      out[row * width + 2] = shift;
+      if (ONE) out[row * width + 3] = signed_sum;
+    }
+  }
+  if (!ONE) { /* groups add their signed sums in order; es has room for TS x pp */
+    for (int g = 0; g < groups; g++) {
+      __syncthreads();
+      if (group == g)
+#pragma unroll
+        for (int i = 0; i < A2; i++)
+#pragma unroll
+          for (int l = 0; l < A2; l++) {
+            R *cell = es + (tile_row + i) * pp + tile_out + l;
+            *cell = g == 0 ? acc2[i][l] : *cell + acc2[i][l];
+          }
+    }
+    __syncthreads();
+    for (int at = thread; at < TS * a.outputs; at += TILE_THREADS) {
+      const int row = at / a.outputs, l = at % a.outputs;
+      if (row < rows) out[row * width + 3 + l] = es[row * pp + l];
+    }
+  }
+}
+
+template <class R, int LAYOUT, int TI>
+void shape_of(forward_plan *plan, const device_limits &limits, const sntk_neurons &v) {
+  typedef tile_shape<R, LAYOUT, TI> S;
+  const bool one = v.outputs == 1;
+  plan->rows = TI;
+  plan->dp = static_cast<int>((v.dim + S::V - 1) / S::V * S::V);
+  plan->pp = one ? 1 : static_cast<int>((v.outputs + S::T2 - 1) / S::T2 * S::T2);
+  for (plan->stages = 2; plan->stages >= 1; plan->stages--) {
+    const int64_t reals = static_cast<int64_t>(S::TS) * plan->dp + static_cast<int64_t>(plan->stages) * (S::matrices * plan->dp + plan->pp) * S::TN +
+                          (one ? 0 : S::TS * (plan->pp > S::TN ? plan->pp : S::TN) + S::TS);
+    if (reals * static_cast<int64_t>(sizeof(R)) > limits.shared_bytes) continue;
+    plan->shared_bytes = static_cast<int>(reals * sizeof(R));
+    plan->fused = one || S::TS / S::T2 * (plan->pp / S::T2) <= TILE_THREADS; /* the second product has a tile a thread */
+    return;
+  }
+  plan->fused = false;
+}
+
+template <class R, int LAYOUT, int ACT, bool ONE, int TI>
+cudaError_t start(cudaStream_t stream, const forward_plan &plan, const forward_arguments &a) {
+  typedef tile_shape<R, LAYOUT, TI> S;
+  cudaError_t error = cudaFuncSetAttribute(forward_kernel<R, LAYOUT, ACT, ONE, TI>, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  if (error != cudaSuccess) return error;
+  forward_arguments tiled = a;
+  tiled.sample_tiles = static_cast<unsigned>((a.samples + S::TS - 1) / S::TS);
+  return launch(forward_kernel<R, LAYOUT, ACT, ONE, TI>, dim3(static_cast<unsigned>(plan.chunks) * tiled.sample_tiles), dim3(TILE_THREADS),
+                static_cast<size_t>(plan.shared_bytes), stream, tiled);
+}
+
+template <class R, int LAYOUT, bool ONE, int TI>
+cudaError_t by_activation(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const forward_arguments &a) {
+  switch (v.activation) {
+    case SNTK_SOFTMAX: return start<R, LAYOUT, SNTK_SOFTMAX, ONE, TI>(stream, plan, a);
+    case SNTK_RELU: return start<R, LAYOUT, SNTK_RELU, ONE, TI>(stream, plan, a);
+    default: return start<R, LAYOUT, SNTK_EXP, ONE, TI>(stream, plan, a);
+  }
+}
+
+/* Large tiles of samples where registers and shared memory allow them: see tall_tiles. */
+template <class R, int LAYOUT, int TALL>
+cudaError_t by_shape(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const forward_arguments &a) {
+  constexpr bool TALL_MANY = LAYOUT == SNTK_LAYOUT_PLAIN;
+  if (v.outputs == 1)
+    return plan.rows == TALL ? by_activation<R, LAYOUT, true, TALL>(stream, plan, v, a) : by_activation<R, LAYOUT, true, 4>(stream, plan, v, a);
+  return plan.rows == TALL ? by_activation<R, LAYOUT, false, TALL_MANY ? TALL : 4>(stream, plan, v, a) : by_activation<R, LAYOUT, false, 4>(stream, plan, v, a);
+}
+
+template <class R, int TALL>
+cudaError_t by_layout(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const forward_arguments &a) {
+  switch (v.layout) {
+    case SNTK_LAYOUT_PLAIN: return by_shape<R, SNTK_LAYOUT_PLAIN, TALL>(stream, plan, v, a);
+    case SNTK_LAYOUT_DISPLACED: return by_shape<R, SNTK_LAYOUT_DISPLACED, TALL>(stream, plan, v, a);
+    default: return by_shape<R, SNTK_LAYOUT_PAIRED, TALL>(stream, plan, v, a);
+  }
+}
+
+/* 8 rows a thread in float32, but not where a wide input would leave one block a multiprocessor, nor where a second product would spill
+ * the accumulators of several logits. */
+bool tall_tiles(const sntk_neurons &v) {
+  return v.type == SNTK_F32 && v.dim <= 64 && (v.outputs == 1 || v.layout == SNTK_LAYOUT_PLAIN);
+}
+
+template <class R>
+void shape_by_layout(forward_plan *plan, const device_limits &limits, const sntk_neurons &v, bool tall) {
+  if (v.layout == SNTK_LAYOUT_PLAIN)
+    tall ? shape_of<R, SNTK_LAYOUT_PLAIN, 8>(plan, limits, v) : shape_of<R, SNTK_LAYOUT_PLAIN, 4>(plan, limits, v);
+  else if (v.layout == SNTK_LAYOUT_DISPLACED)
+    tall ? shape_of<R, SNTK_LAYOUT_DISPLACED, 8>(plan, limits, v) : shape_of<R, SNTK_LAYOUT_DISPLACED, 4>(plan, limits, v);
+  else
+    tall ? shape_of<R, SNTK_LAYOUT_PAIRED, 8>(plan, limits, v) : shape_of<R, SNTK_LAYOUT_PAIRED, 4>(plan, limits, v);
+}
+
+}  // namespace
+
+/* Neurons summed in float32 by one thread stay below this times TJ / TN. */
+constexpr int64_t CHUNK_MOST = 8192;
+
+forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, int64_t samples) {
+  forward_plan plan = {};
+  if (v.dim > 4096 || v.outputs > 4096) return plan; /* far beyond shared memory */
+  if (v.type == SNTK_F32)
+    shape_by_layout<float>(&plan, limits, v, tall_tiles(v));
+  else
+    shape_by_layout<double>(&plan, limits, v, false);
+  if (!plan.fused) return plan;
+  /* at least two waves of blocks, two on a multiprocessor, each chunk a whole number of the widest tiles */
+  const int64_t tiles = (samples + TILE_Y * plan.rows - 1) / (TILE_Y * plan.rows), wanted = (4 * limits.multiprocessors + tiles - 1) / tiles;
+  int64_t chunk = (v.count + wanted - 1) / wanted;
+  chunk = (chunk + 63) / 64 * 64;
+  plan.chunk = chunk > CHUNK_MOST ? CHUNK_MOST : chunk;
+  plan.chunks = (v.count + plan.chunk - 1) / plan.chunk;
+  if (plan.chunks * tiles > INT32_MAX) plan.fused = false;
+  return plan;
+}
+
+cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples, const double *fixed_max,
+                           double *partial, double *out) {
+  forward_arguments a = {};
+  a.x = x;
+  a.w[0] = v.base;
+  a.w[1] = v.shift[0];
+  a.w[2] = v.shift[1];
+  a.signs = v.signs;
+  a.ld = v.ld;
+  a.ld_signs = v.ld_signs;
+  a.count = v.count;
+  a.samples = samples;
+  a.chunk = plan.chunk;
+  a.dim = static_cast<int>(v.dim);
+  a.dp = plan.dp;
+  a.outputs = static_cast<int>(v.outputs);
+  a.pp = plan.pp;
+  a.stages = plan.stages;
+  a.fixed_max = fixed_max;
+  a.partial = partial;
+  const cudaError_t error = v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a) : by_layout<double, 4>(stream, plan, v, a);
+  if (error != cudaSuccess) return error;
+  return launch_merge(stream, partial, plan.chunks, samples, v.outputs, out);
+}

@@ -1,0 +1,401 @@
+/**
+ * @file gradient.cu
+ * @brief Fused gradient X^T G and descent W -= eta X^T G: logits recomputed, G never leaves the multiprocessor, no atomics.
+ *
+ * G_ir = s S_ir ((R A)_ir - c_i) for softmax with c_i = sum_l R_il f_il; exp(z) or [z > 0] in place of S for the others, c = 0. Per sample the host
+ * folds s and 1 / sum_i into r_i and c_i, so that S is exp(z - max) as it stands.
+ *
+ * Work per (sample, neuron): d for the logit, 1 for the exponent, p for R A, 1 to subtract c, 1 to multiply, d for X^T G: 2 d + p + 3 slots, 1
+ * exponential. Bytes: W read and written once, 8 d a neuron.
+ * A block owns a tile of neurons and walks the samples tile by tile. The second product's accumulators (dim x columns, T2 x T2 a thread) stay in
+ * registers for the whole walk; where that is fewer tiles than threads, groups of threads share the samples of a tile and meet once at the end,
+ * in order. Few neurons and many samples: the samples are split over blocks, whose partial gradients a second kernel adds in order.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "kernels.cuh"
+#include "tile.cuh"
+
+namespace {
+
+struct gradient_arguments {
+  const void *x, *w[3], *coefficients;
+  const int8_t *signs;
+  int64_t ld, ld_signs, count, samples, samples_per_split;
+  int dim, dp, outputs, pp, stages;
+  unsigned tiles;
+  bool partial;         /* write to out as partial gradients of a split: splits x halves x dim x count */
+  bool descend;         /* out += -eta g, else out = g */
+  double eta;
+  void *out[2];
+  int64_t ld_out;
+  double *norms;        /* a pair for each block, descend only */
+};
+
+/* Sum over the block of a pair, in a fixed order; thread 0 writes. scratch: 2 x 4 doubles. */
+__device__ __forceinline__ void store_block_pair(double a, double b, double *scratch, double *to) {
+  const int thread = threadIdx.x, warps = TILE_THREADS / 32;
+#pragma unroll
+  for (int o = 16; o > 0; o /= 2) {
+    a += __shfl_xor_sync(0xffffffffu, a, o);
+    b += __shfl_xor_sync(0xffffffffu, b, o);
+  }
+  __syncthreads();
+  if (thread % 32 == 0) {
+    scratch[2 * (thread / 32)] = a;
+    scratch[2 * (thread / 32) + 1] = b;
+  }
+  __syncthreads();
+  if (thread == 0) {
+    a = b = 0.0;
+    for (int w = 0; w < warps; w++) {
+      a += scratch[2 * w];
+      b += scratch[2 * w + 1];
+    }
+    to[0] = a;
+    to[1] = b;
+  }
+}
+
+/* *w += -eta g as stored; adds |update|^2 and |stored - update|^2. */
+template <class R>
+__device__ __forceinline__ void descend_one(R step, R g, R *w, double *square, double *lost) {
+  const R update = step * g, before = *w, after = before + update;
+  *w = after;
+  const double miss = (static_cast<double>(after) - static_cast<double>(before)) - static_cast<double>(update);
+  *square += static_cast<double>(update) * static_cast<double>(update);
+  *lost += miss * miss;
+}
+
+template <class R, int ACT>
+__device__ __forceinline__ R slope_of(R z, R shift) {
+  return ACT == SNTK_RELU ? (z > R(0) ? R(1) : R(0)) : exp_minus(z, shift);
+}
+
+template <class R, int LAYOUT, int ACT, bool ONE, int TI>
+__global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_arguments a) {
+  typedef tile_shape<R, LAYOUT, TI> S;
+  constexpr int TJ = S::TJ, TN = S::TN, TS = S::TS, M = S::matrices, V = S::V, T2 = S::T2, HALVES = S::halves;
+  constexpr int COLS = TN * HALVES; /* columns of G: in the paired layout those of the second neurons behind those of the first */
+  SNTK_DYNAMIC_SHARED(R, shared);
+  const int thread = threadIdx.x, tx = thread % TILE_X, ty = thread / TILE_X;
+  const int64_t column0 = static_cast<int64_t>(blockIdx.x % a.tiles) * TN;
+  const int64_t split = blockIdx.x / a.tiles;
+  const int64_t first = split * a.samples_per_split;
+  const int64_t last = first + a.samples_per_split < a.samples ? first + a.samples_per_split : a.samples;
+  const int dp = a.dp, pp = a.pp, width = pp + 2;
+  R *gs = shared;                     /* max(TS, dp) x COLS: G of a tile of samples; at the end the gradient */
+  R *ws = gs + (TS > dp ? TS : dp) * COLS;             /* M x dp x TN */
+  R *ss = ws + M * dp * TN;           /* pp x TN */
+  R *xs = ss + pp * TN;               /* stages x TS x dp */
+  R *cs = xs + a.stages * TS * dp;    /* stages x TS x (pp + 2): r, then exponent shift and c */
+
+#pragma unroll
+  for (int w = 0; w < M; w++)
+    copy_async(ws + w * dp * TN, TN, dp, TN, static_cast<const R *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0, thread, TILE_THREADS);
+  load_signs<R, TN>(ss, pp, a.signs, a.ld_signs, a.outputs, column0, a.count, thread);
+  auto load_tile = [&](int stage, int64_t sample) {
+    const int64_t rows = last - sample;
+    copy_async(xs + stage * TS * dp, dp, TS, dp, static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim, thread, TILE_THREADS);
+    /* rows beyond the end get coefficients 0, so their G is 0 */
+    copy_async(cs + stage * TS * width, width, TS, width, static_cast<const R *>(a.coefficients) + sample * width, width, rows, width, thread, TILE_THREADS);
+    __pipeline_commit();
+  };
+
+  const int row_tiles = dp / T2, tiles = row_tiles * (COLS / T2), groups = TILE_THREADS / tiles;
+  const int tile = thread % tiles, group = thread / tiles;
+  const int tile_k = tile / (COLS / T2) * T2, tile_c = tile % (COLS / T2) * V; /* columns in vectors COLS / 2 apart */
+  const int group_first = group * TS / groups, group_last = (group + 1) * TS / groups;
+  R acc2[T2][T2];
+  tile_zero<R, T2, T2>(acc2);
+
+  if (a.stages == 2) load_tile(0, first);
+  int stage = 0;
+  for (int64_t sample = first; sample < last; sample += TS) {
+    if (a.stages == 2) {
+      if (sample + TS < last) {
+        load_tile(1 - stage, sample + TS);
+        __pipeline_wait_prior(1);
+      } else {
+        __pipeline_wait_prior(0);
+      }
+    } else {
+      load_tile(0, sample);
+      __pipeline_wait_prior(0);
+    }
+    __syncthreads();
+
+    const R *x = xs + stage * TS * dp, *c = cs + stage * TS * width;
+    R acc[M][TI][TJ];
+#pragma unroll
+    for (int w = 0; w < M; w++) {
+      tile_zero<R, TI, TJ>(acc[w]);
+      tile_product<R, TI, TJ>(x, dp, ws + w * dp * TN, dp, ty, tx, acc[w]);
+    }
+    R sign[TJ], ra[ONE ? 1 : TI][ONE ? 1 : TJ];
+    if (ONE) {
+#pragma unroll
+      for (int j = 0; j < TJ; j += V) load16(ss + j * TILE_X + tx * V, sign + j);
+    } else {
+      tile_zero<R, ONE ? 1 : TI, ONE ? 1 : TJ>(ra);
+      for (int l = 0; l < a.outputs; l++) {
+        R av[TJ];
+#pragma unroll
+        for (int j = 0; j < TJ; j += V) load16(ss + l * TN + j * TILE_X + tx * V, av + j);
+#pragma unroll
+        for (int i = 0; i < (ONE ? 1 : TI); i++) {
+          const R r = c[(ty * TI + i) * width + l];
+#pragma unroll
+          for (int j = 0; j < (ONE ? 1 : TJ); j++) ra[i][j] = fused(r, av[j], ra[i][j]);
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < TI; i++) {
+      const int row = ty * TI + i;
+      const R shift = c[row * width + pp], minus_c = -c[row * width + pp + 1], r = ONE ? c[row * width] : R(0);
+      R g[HALVES][TJ];
+#pragma unroll
+      for (int j = 0; j < TJ; j++) {
+        const R pull = ONE ? sign[j] * r : ra[ONE ? 0 : i][ONE ? 0 : j];
+        if (LAYOUT == SNTK_LAYOUT_PLAIN) {
+          g[0][j] = slope_of<R, ACT>(acc[0][i][j], shift) * (pull + minus_c);
+        } else {
+          g[0][j] = slope_of<R, ACT>(acc[0][i][j] + acc[1][i][j], shift) * (pull + minus_c);
+          if (HALVES == 2) g[HALVES - 1][j] = slope_of<R, ACT>(acc[0][i][j] + acc[M - 1][i][j], shift) * (minus_c - pull);
+        }
+      }
+#pragma unroll
+      for (int h = 0; h < HALVES; h++)
+#pragma unroll
+        for (int j = 0; j < TJ; j += V) store16(gs + row * COLS + h * TN + j * TILE_X + tx * V, &g[h][j]);
+    }
+    __syncthreads();
+    if (group < groups) {
+#pragma unroll 2
+      for (int i = group_first; i < group_last; i++) {
+        R xv[T2], gv[T2];
+#pragma unroll
+        for (int e = 0; e < T2; e += V) {
+          load16(x + i * dp + tile_k + e, xv + e);
+          load16(gs + i * COLS + e / V * (COLS / 2) + tile_c, gv + e);
+        }
+#pragma unroll
+        for (int k = 0; k < T2; k++)
+#pragma unroll
+          for (int j = 0; j < T2; j++) acc2[k][j] = fused(xv[k], gv[j], acc2[k][j]);
+      }
+    }
+    __syncthreads(); /* gs and the stage are written again next */
+    if (a.stages == 2) stage = 1 - stage;
+  }
+
+  /* the groups of a tile meet, in order */
+  for (int g = 0; g < groups; g++) {
+    if (group == g)
+#pragma unroll
+      for (int k = 0; k < T2; k++)
+#pragma unroll
+        for (int j = 0; j < T2; j++) {
+          R *cell = gs + (tile_k + k) * COLS + j / V * (COLS / 2) + tile_c + j % V;
+          *cell = g == 0 ? acc2[k][j] : *cell + acc2[k][j];
+        }
+    __syncthreads();
+  }
+  double square = 0.0, lost = 0.0;
+  const R step = static_cast<R>(-a.eta);
+  for (int at = thread; at < a.dim * COLS; at += TILE_THREADS) {
+    const int k = at / COLS, c = at % COLS, h = c / TN;
+    const int64_t column = column0 + c % TN;
+    if (column >= a.count) continue;
+    if (a.partial)
+      static_cast<R *>(a.out[0])[((split * HALVES + h) * a.dim + k) * a.count + column] = gs[at];
+    else if (a.descend)
+      descend_one(step, gs[at], static_cast<R *>(a.out[h]) + k * a.ld_out + column, &square, &lost);
+    else
+      static_cast<R *>(a.out[h])[k * a.ld_out + column] = gs[at];
+  }
+  if (a.descend && !a.partial) store_block_pair(square, lost, reinterpret_cast<double *>(ws), a.norms + 2 * static_cast<int64_t>(blockIdx.x));
+}
+
+/* Adds the partial gradients of the splits in order, then stores or descends. A thread an element, striding over the grid. */
+template <class R>
+__global__ void __launch_bounds__(TILE_THREADS) combine_kernel(const R *partial, int64_t splits, int halves, int64_t dim, int64_t count, bool descend,
+                                                               double eta, R *out0, R *out1, int64_t ld, double *norms) {
+  __shared__ double scratch[2 * (TILE_THREADS / 32)];
+  double square = 0.0, lost = 0.0;
+  const int64_t total = halves * dim * count;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < total; at += static_cast<int64_t>(gridDim.x) * TILE_THREADS) {
+    R g = R(0);
+    for (int64_t s = 0; s < splits; s++) g += partial[s * total + at];
+    const int64_t h = at / (dim * count), k = at / count % dim, column = at % count;
+    R *target = (h ? out1 : out0) + k * ld + column;
+    if (descend)
+      descend_one(static_cast<R>(-eta), g, target, &square, &lost);
+    else
+      *target = g;
+  }
+  if (descend) store_block_pair(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
+}
+
+template <class R>
+__global__ void __launch_bounds__(TILE_THREADS) descend_kernel(int64_t rows, int64_t cols, double eta, const R *gradient, int64_t gradient_ld, R *weights,
+                                                               int64_t ld, double *norms) {
+  __shared__ double scratch[2 * (TILE_THREADS / 32)];
+  double square = 0.0, lost = 0.0;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < rows * cols; at += static_cast<int64_t>(gridDim.x) * TILE_THREADS)
+    descend_one(static_cast<R>(-eta), gradient[at / cols * gradient_ld + at % cols], weights + at / cols * ld + at % cols, &square, &lost);
+  store_block_pair(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
+}
+
+/* Blocks of the elementwise kernels: few enough that their pairs of norms are nothing. */
+unsigned elementwise_blocks(int64_t elements) {
+  const unsigned blocks = blocks_for(elements, TILE_THREADS);
+  return blocks < 4096 ? blocks : 4096;
+}
+
+template <class R, int LAYOUT, int TI>
+void shape_of(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples) {
+  typedef tile_shape<R, LAYOUT, TI> S;
+  const int cols = S::TN * S::halves;
+  plan->rows = TI;
+  plan->dp = static_cast<int>((v.dim + S::T2 - 1) / S::T2 * S::T2);
+  plan->pp = v.outputs == 1 ? S::V - 2 > 0 ? S::V - 2 : S::V : static_cast<int>((v.outputs + 2 + S::V - 1) / S::V * S::V - 2);
+  if (plan->dp / S::T2 * (cols / S::T2) > TILE_THREADS) return; /* the second product has a tile a thread */
+  for (plan->stages = 2; plan->stages >= 1; plan->stages--) {
+    const int64_t reals = static_cast<int64_t>(S::TS > plan->dp ? S::TS : plan->dp) * cols + (static_cast<int64_t>(S::matrices) * plan->dp + plan->pp) * S::TN +
+                          static_cast<int64_t>(plan->stages) * S::TS * (plan->dp + plan->pp + 2);
+    if (reals * static_cast<int64_t>(sizeof(R)) > limits.shared_bytes) continue;
+    plan->shared_bytes = static_cast<int>(reals * sizeof(R));
+    plan->fused = true;
+    break;
+  }
+  if (!plan->fused) return;
+  plan->tiles = (v.count + S::TN - 1) / S::TN;
+  /* two blocks a multiprocessor for two waves; a split walks at least two tiles of samples */
+  const int64_t wanted = 4 * limits.multiprocessors, sample_tiles = (samples + S::TS - 1) / S::TS;
+  int64_t splits = plan->tiles < wanted ? wanted / plan->tiles : 1;
+  if (splits > (sample_tiles + 1) / 2) splits = (sample_tiles + 1) / 2;
+  const int64_t tiles_per_split = (sample_tiles + splits - 1) / splits;
+  plan->samples_per_split = tiles_per_split * S::TS;
+  plan->splits = (sample_tiles + tiles_per_split - 1) / tiles_per_split;
+  if (plan->tiles * plan->splits > INT32_MAX) plan->fused = false;
+}
+
+template <class R, int LAYOUT, int ACT, bool ONE, int TI>
+cudaError_t start(cudaStream_t stream, const gradient_plan &plan, const gradient_arguments &a) {
+  const cudaError_t error =
+      cudaFuncSetAttribute(gradient_kernel<R, LAYOUT, ACT, ONE, TI>, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  if (error != cudaSuccess) return error;
+  return launch(gradient_kernel<R, LAYOUT, ACT, ONE, TI>, dim3(static_cast<unsigned>(plan.tiles * plan.splits)), dim3(TILE_THREADS),
+                static_cast<size_t>(plan.shared_bytes), stream, a);
+}
+
+template <class R, int LAYOUT, bool ONE, int TI>
+cudaError_t by_activation(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const gradient_arguments &a) {
+  switch (v.activation) {
+    case SNTK_SOFTMAX: return start<R, LAYOUT, SNTK_SOFTMAX, ONE, TI>(stream, plan, a);
+    case SNTK_RELU: return start<R, LAYOUT, SNTK_RELU, ONE, TI>(stream, plan, a);
+    default: return start<R, LAYOUT, SNTK_EXP, ONE, TI>(stream, plan, a);
+  }
+}
+
+template <class R, int LAYOUT, int TI>
+cudaError_t by_outputs(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const gradient_arguments &a) {
+  return v.outputs == 1 ? by_activation<R, LAYOUT, true, TI>(stream, plan, v, a) : by_activation<R, LAYOUT, false, TI>(stream, plan, v, a);
+}
+
+template <class R, int TALL>
+cudaError_t by_layout(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const gradient_arguments &a) {
+  const bool tall = plan.rows == TALL;
+  switch (v.layout) {
+    case SNTK_LAYOUT_PLAIN: return tall ? by_outputs<R, SNTK_LAYOUT_PLAIN, TALL>(stream, plan, v, a) : by_outputs<R, SNTK_LAYOUT_PLAIN, 4>(stream, plan, v, a);
+    case SNTK_LAYOUT_DISPLACED:
+      return tall ? by_outputs<R, SNTK_LAYOUT_DISPLACED, TALL>(stream, plan, v, a) : by_outputs<R, SNTK_LAYOUT_DISPLACED, 4>(stream, plan, v, a);
+    default: return tall ? by_outputs<R, SNTK_LAYOUT_PAIRED, TALL>(stream, plan, v, a) : by_outputs<R, SNTK_LAYOUT_PAIRED, 4>(stream, plan, v, a);
+  }
+}
+
+/* 8 rows a thread in float32 while two blocks' tiles fit a multiprocessor. */
+bool tall_tiles(const sntk_neurons &v) { return v.type == SNTK_F32 && v.dim <= 64; }
+
+template <class R>
+void shape_by_layout(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples, bool tall) {
+  if (v.layout == SNTK_LAYOUT_PLAIN)
+    tall ? shape_of<R, SNTK_LAYOUT_PLAIN, 8>(plan, limits, v, samples) : shape_of<R, SNTK_LAYOUT_PLAIN, 4>(plan, limits, v, samples);
+  else if (v.layout == SNTK_LAYOUT_DISPLACED)
+    tall ? shape_of<R, SNTK_LAYOUT_DISPLACED, 8>(plan, limits, v, samples) : shape_of<R, SNTK_LAYOUT_DISPLACED, 4>(plan, limits, v, samples);
+  else
+    tall ? shape_of<R, SNTK_LAYOUT_PAIRED, 8>(plan, limits, v, samples) : shape_of<R, SNTK_LAYOUT_PAIRED, 4>(plan, limits, v, samples);
+}
+
+}  // namespace
+
+gradient_plan plan_gradient(const device_limits &limits, const sntk_neurons &v, int64_t samples) {
+  gradient_plan plan = {};
+  if (v.dim > 4096 || v.outputs > 4096) return plan; /* far beyond shared memory */
+  if (v.type == SNTK_F32)
+    shape_by_layout<float>(&plan, limits, v, samples, tall_tiles(v));
+  else
+    shape_by_layout<double>(&plan, limits, v, samples, false);
+  return plan;
+}
+
+int64_t gradient_norm_pairs(const gradient_plan &plan, const sntk_neurons &v) {
+  if (plan.splits == 1) return plan.tiles;
+  return elementwise_blocks((v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1) * v.dim * v.count);
+}
+
+cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
+                            const void *coefficients, gradient_mode mode, double eta, void *const out[2], int64_t ld, void *partial,
+                            double *norm_partials, double *norms) {
+  const bool descend = mode == GRADIENT_DESCEND, split = plan.splits > 1;
+  gradient_arguments a = {};
+  a.x = x;
+  a.w[0] = v.base;
+  a.w[1] = v.shift[0];
+  a.w[2] = v.shift[1];
+  a.coefficients = coefficients;
+  a.signs = v.signs;
+  a.ld = v.ld;
+  a.ld_signs = v.ld_signs;
+  a.count = v.count;
+  a.samples = samples;
+  a.samples_per_split = plan.samples_per_split;
+  a.dim = static_cast<int>(v.dim);
+  a.dp = plan.dp;
+  a.outputs = static_cast<int>(v.outputs);
+  a.pp = plan.pp;
+  a.stages = plan.stages;
+  a.tiles = static_cast<unsigned>(plan.tiles);
+  a.partial = split;
+  a.descend = descend;
+  a.eta = eta;
+  a.out[0] = split ? partial : out[0];
+  a.out[1] = out[1];
+  a.ld_out = ld;
+  a.norms = norm_partials;
+  cudaError_t error = v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a) : by_layout<double, 4>(stream, plan, v, a);
+  if (error == cudaSuccess && split) {
+    const int halves = v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+    const unsigned blocks = elementwise_blocks(halves * v.dim * v.count);
+    error = v.type == SNTK_F32 ? launch(combine_kernel<float>, dim3(blocks), dim3(TILE_THREADS), 0, stream, static_cast<const float *>(partial), plan.splits,
+                                        halves, v.dim, v.count, descend, eta, static_cast<float *>(out[0]), static_cast<float *>(out[1]), ld, norm_partials)
+                               : launch(combine_kernel<double>, dim3(blocks), dim3(TILE_THREADS), 0, stream, static_cast<const double *>(partial), plan.splits,
+                                        halves, v.dim, v.count, descend, eta, static_cast<double *>(out[0]), static_cast<double *>(out[1]), ld, norm_partials);
+  }
+  if (error == cudaSuccess && descend) error = launch_sum_pairs(stream, norm_partials, gradient_norm_pairs(plan, v), norms);
+  return error;
+}
+
+int64_t descend_norm_pairs(int64_t rows, int64_t cols) { return elementwise_blocks(rows * cols); }
+
+cudaError_t launch_descend(cudaStream_t stream, sntk_precision type, int64_t rows, int64_t cols, double eta, const void *gradient, int64_t gradient_ld,
+                           void *weights, int64_t ld, double *norm_partials, double *norms) {
+  const dim3 blocks(elementwise_blocks(rows * cols));
+  const cudaError_t error = type == SNTK_F32 ? launch(descend_kernel<float>, blocks, dim3(TILE_THREADS), 0, stream, rows, cols, eta,
+                                                      static_cast<const float *>(gradient), gradient_ld, static_cast<float *>(weights), ld, norm_partials)
+                                             : launch(descend_kernel<double>, blocks, dim3(TILE_THREADS), 0, stream, rows, cols, eta,
+                                                      static_cast<const double *>(gradient), gradient_ld, static_cast<double *>(weights), ld, norm_partials);
+  return error == cudaSuccess ? launch_sum_pairs(stream, norm_partials, blocks.x, norms) : error;
+}
