@@ -97,28 +97,48 @@ static __device__ __forceinline__ double expm1_short(double x) { return expm1(x)
 
 /* ---- copies into shared memory that do not stop the thread ---- */
 
-/* rows x cols elements from global `from` (ld) to shared `to` (to_ld), threads of a block together; columns in [cols, to_cols) and rows
- * in [rows, to_rows) become 0. 16 bytes at a time where everything is aligned, else an element at a time. The caller commits, waits and
- * synchronizes. */
-template <class R>
-static __device__ __forceinline__ void copy_async(R *to, int to_ld, int to_rows, int to_cols, const R *from, int64_t ld, int64_t rows,
-                                                  int64_t cols, int thread, int threads) {
+/* rows x cols elements from global `from` (ld) to shared `to` (to_rows x to_cols, no gaps), by all threads of the block; what lies beyond `rows` or
+ * `cols` becomes 0. 16 bytes at a time where everything is aligned and whole, else an element at a time. The caller commits, waits and
+ * synchronizes. Rows and columns advance by steps taken once: a division for each vector would cost more than its copy. */
+template <class R, int THREADS>
+static __device__ __forceinline__ void copy_async(R *to, int to_rows, int to_cols, const R *from, int64_t ld, int64_t rows, int64_t cols, int thread) {
   constexpr int V = vec16<R>::count;
-  const bool aligned = (reinterpret_cast<uintptr_t>(from) | static_cast<uintptr_t>(ld * static_cast<int64_t>(sizeof(R)))) % 16 == 0;
   const int vectors = to_cols / V;
-  for (int at = thread; at < to_rows * vectors; at += threads) {
-    const int row = at / vectors, col = at % vectors * V;
-    R *target = to + row * to_ld + col;
-    if (row < rows && col + V <= cols && aligned) {
-      __pipeline_memcpy_async(target, from + row * ld + col, 16);
-      continue;
+  const int step_row = THREADS / vectors, step_col = THREADS % vectors * V;
+  int row = thread / vectors, col = thread % vectors * V;
+  if ((reinterpret_cast<uintptr_t>(from) | static_cast<uintptr_t>(ld * static_cast<int64_t>(sizeof(R)))) % 16 == 0 && rows >= to_rows && cols >= to_cols) {
+    const R *source = from + row * ld + col;
+    R *target = to + row * to_cols + col;
+    const int64_t source_step = step_row * ld + step_col, source_wrap = ld - to_cols;
+    const int target_step = step_row * to_cols + step_col;
+#pragma unroll 1
+    for (; row < to_rows; row += step_row) {
+      __pipeline_memcpy_async(target, source, 16);
+      source += source_step;
+      target += target_step;
+      col += step_col;
+      if (col >= to_cols) { /* into the next row; in `to` that is where it already points */
+        col -= to_cols;
+        row++;
+        source += source_wrap;
+      }
     }
-#pragma unroll
+    return;
+  }
+#pragma unroll 1
+  for (; row < to_rows; row += step_row) {
+#pragma unroll 1
     for (int e = 0; e < V; e++) {
+      R *target = to + row * to_cols + col + e;
       if (row < rows && col + e < cols)
-        __pipeline_memcpy_async(target + e, from + row * ld + col + e, sizeof(R));
+        __pipeline_memcpy_async(target, from + row * ld + col + e, sizeof(R));
       else
-        target[e] = R(0);
+        *target = R(0);
+    }
+    col += step_col;
+    if (col >= to_cols) {
+      col -= to_cols;
+      row++;
     }
   }
 }

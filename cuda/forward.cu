@@ -102,12 +102,11 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   R *factor = es + (ONE ? 0 : TS * (pp > TN ? pp : TN));      /* ONE: unused; TS */
 
   const int64_t rows = a.samples - sample0 < TS ? a.samples - sample0 : TS;
-  copy_async(xs, dp, TS, dp, static_cast<const R *>(a.x) + sample0 * a.dim, a.dim, rows, a.dim, thread, TILE_THREADS);
+  copy_async<R, TILE_THREADS>(xs, TS, dp, static_cast<const R *>(a.x) + sample0 * a.dim, a.dim, rows, a.dim, thread);
   auto load_tile = [&](int stage, int64_t column) {
 #pragma unroll
     for (int w = 0; w < M; w++)
-      copy_async(ws + stage * weight_tile + w * dp * TN, TN, dp, TN, static_cast<const R *>(a.w[w]) + column, a.ld, a.dim, chunk1 - column,
-                 thread, TILE_THREADS);
+      copy_async<R, TILE_THREADS>(ws + stage * weight_tile + w * dp * TN, dp, TN, static_cast<const R *>(a.w[w]) + column, a.ld, a.dim, chunk1 - column, thread);
     __pipeline_commit();
     load_signs<R, TN>(ss + stage * pp * TN, pp, a.signs, a.ld_signs, a.outputs, column, chunk1, thread);
   };

@@ -92,13 +92,13 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
 
 #pragma unroll
   for (int w = 0; w < M; w++)
-    copy_async(ws + w * dp * TN, TN, dp, TN, static_cast<const R *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0, thread, TILE_THREADS);
+    copy_async<R, TILE_THREADS>(ws + w * dp * TN, dp, TN, static_cast<const R *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0, thread);
   load_signs<R, TN>(ss, pp, a.signs, a.ld_signs, a.outputs, column0, a.count, thread);
   auto load_tile = [&](int stage, int64_t sample) {
     const int64_t rows = last - sample;
-    copy_async(xs + stage * TS * dp, dp, TS, dp, static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim, thread, TILE_THREADS);
+    copy_async<R, TILE_THREADS>(xs + stage * TS * dp, TS, dp, static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim, thread);
     /* rows beyond the end get coefficients 0, so their G is 0 */
-    copy_async(cs + stage * TS * width, width, TS, width, static_cast<const R *>(a.coefficients) + sample * width, width, rows, width, thread, TILE_THREADS);
+    copy_async<R, TILE_THREADS>(cs + stage * TS * width, TS, width, static_cast<const R *>(a.coefficients) + sample * width, width, rows, width, thread);
     __pipeline_commit();
   };
 
