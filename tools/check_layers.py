@@ -19,10 +19,11 @@ import re
 import sys
 import tempfile
 
-FOLDERS = ("include", "host", "cuda", "bench", "tests", "examples")
+FOLDERS = ("include", "host", "cuda", "bench", "tests")
 SUFFIXES = (".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".cuh", ".def", ".h.in", ".inc")
 GENERATED = {"softntk/version.h": "include/softntk/version.h", "core/git_commit.h": "host/core/git_commit.h"}
 INCLUDE_FOLDERS = ("include", "host", "")  # and the folder at the top that a file is in, as tests and bench have it
+EMULATOR_FOLDERS = ("tests/emulator/include", "tests/emulator/src")  # a library of its own, with CUDA's headers in its name
 
 # The headers of C11's library: all that a public header may use.
 C_LIBRARY = set(
@@ -42,7 +43,7 @@ BELOW = {
     "app": {"include", "core", "backends", "data", "cluster", "engine", "bench", "app"},
     "bench": {"include", "core", "backends", "backend", "cuda", "data", "cluster", "engine", "bench"},
     "tests": {"include", "core", "backends", "backend", "cuda", "data", "cluster", "engine", "bench", "app", "tests"},
-    "examples": {"include"},
+    "example": {"include"},  # tests/example: what a user of the library may do
 }
 
 # Headers of foreign libraries -> the files that may include them.
@@ -57,7 +58,9 @@ FOREIGN = (
 def layer_of(path):
     """The layer of a path from the root with forward slashes; None where it belongs to no layer."""
     parts = path.split("/")
-    if parts[0] in ("include", "cuda", "bench", "tests", "examples"):
+    if path.startswith("tests/example/"):
+        return "example"
+    if parts[0] in ("include", "cuda", "bench", "tests"):
         return parts[0]
     if parts[0] == "host" and len(parts) > 2:
         if parts[1] == "backends":
@@ -100,7 +103,8 @@ def resolve(root, path, name):
     """The path from the root of an included file of this project; None where there is none."""
     if name in GENERATED:
         return GENERATED[name]
-    for folder in (os.path.dirname(path), path.split("/")[0]) + INCLUDE_FOLDERS:
+    own = EMULATOR_FOLDERS if path.startswith("tests/emulator/") else ()
+    for folder in (os.path.dirname(path), path.split("/")[0]) + own + INCLUDE_FOLDERS:
         candidate = os.path.normpath(os.path.join(folder, name)).replace(os.sep, "/")
         if not candidate.startswith("../") and os.path.isfile(os.path.join(root, candidate)):
             return candidate
@@ -181,7 +185,7 @@ CLEAN = {
     "bench/timer.h": '#include "backends/cpu/cpu.h"\n',
     "tests/support.h": "",
     "tests/unit/test_run.c": '#include <hdf5.h>\n#include "support.h"\n#include "backends/ref/ref.h"\n#include "engine/engine.h"\n',
-    "examples/train.c": '#include <softntk/status.h>\n/* #include "core/core.h" */\n// #include "core/core.h"\n',
+    "tests/example/train.c": '#include <softntk/status.h>\n/* #include "core/core.h" */\n// #include "core/core.h"\n',
 }
 
 # (file, an include against the arrows)
@@ -220,7 +224,7 @@ PLANTED = (
     ("tests/unit/bad.c", "<mpi.h>"),
     ("host/app/bad.c", "SOME_MACRO"),
     ("host/elsewhere/bad.c", "<stdio.h>"),
-    ("examples/bad.c", '"core/core.h"'),
+    ("tests/example/bad.c", '"core/core.h"'),
 )
 
 

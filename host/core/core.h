@@ -65,6 +65,9 @@ sntk_status sntk_alloc(sntk_context *ctx, const char *what, int64_t count, size_
 /* Bytes that the process may still take: the kernel's estimate, less where a control group or resource limit allows less. */
 int64_t sntk_host_memory(void);
 
+/* Bytes of host memory that may be planned for: the limit given, else what the process may still take. */
+int64_t sntk_host_budget(const sntk_context *ctx);
+
 /* "1.5 GiB" into buffer (at least 32 bytes); returns buffer. */
 const char *sntk_format_bytes(int64_t bytes, char *buffer);
 

@@ -50,3 +50,5 @@ int64_t sntk_host_memory(void) {
     bytes = smaller(bytes, (int64_t)address_space.rlim_cur);
   return bytes;
 }
+
+int64_t sntk_host_budget(const sntk_context *ctx) { return ctx->memory_limit > 0 ? ctx->memory_limit : sntk_host_memory(); }

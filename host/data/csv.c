@@ -56,7 +56,7 @@ static sntk_status no_memory(const csv_reader *r, int64_t bytes) {
   char need[32], have[32];
   return sntk_fail(
       r->ctx, SNTK_ERR_MEMORY,
-      "%s:%lld: reading up to here takes %s, and the memory limit is %s; raise the limit or take fewer samples",
+      "%s:%lld: reading up to here takes %s, and %s may be used; raise --memory-limit or take fewer samples",
       r->path, (long long)r->line_number, sntk_format_bytes(bytes, need), sntk_format_bytes(r->memory_limit, have));
 }
 
@@ -364,7 +364,7 @@ static sntk_status read_lines(csv_reader *r, int header, int64_t limit, int64_t 
 sntk_status sntk_csv_load(sntk_context *ctx, const char *path, int header, int64_t limit, sntk_array *array,
                           int64_t *total) {
   *array = (sntk_array){0};
-  csv_reader r = {.ctx = ctx, .path = path, .memory_limit = sntk_context_memory(ctx)};
+  csv_reader r = {.ctx = ctx, .path = path, .memory_limit = sntk_host_budget(ctx)};
   const locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
   const locale_t before = plain ? uselocale(plain) : (locale_t)0;
   void *chunk = NULL;

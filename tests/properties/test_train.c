@@ -398,8 +398,8 @@ static void interruption_keeps_what_was_reached(void **state) {
 
 /* ---- forms ---- */
 
-/* Short runs with a fixed eta agree between all ways of keeping the weights. C steps eps with C of network.h, here
- * below 1000, for outputs of size one; in paper scale plain float32 has no such bound and is left out. */
+/* Short runs with a fixed eta agree between all ways of keeping the weights: each of 15 steps adds 64 eps of the
+ * outputs' size; measured a third of that. Plain float32 has no such bound in paper scale and is left out. */
 static void forms_and_backends_agree(void **state) {
   (void)state;
   sntk_context *ref = open_context("ref", 1), *cpu = open_context("cpu", 1);
@@ -426,14 +426,14 @@ static void forms_and_backends_agree(void **state) {
       e.network.form = kinds[k].form;
       e.network.precision = kinds[k].precision;
       const outcome o = run(cpu, &e);
-      const double eps = kinds[k].precision == SNTK_F32 ? EPS32 : EPS64, bound = 1000.0 * 15.0 * eps * start;
+      const double eps = kinds[k].precision == SNTK_F32 ? EPS32 : EPS64, bound = 64.0 * 15.0 * eps * start;
       snprintf(support_case, sizeof support_case, "%s, scale %d, init %d, p %lld, kind %d", activation_names[turn % 3],
                (int)e.network.scale, (int)e.network.init, (long long)e.network.outputs, (int)k);
       assert_int_equal(o.status, SNTK_OK);
       assert_int_equal(o.result.form, kinds[k].form);
       assert_near(distance(o.result.outputs, expected.result.outputs, size), 0.0, bound);
       assert_near(o.result.weight_movement, expected.result.weight_movement,
-                  bound * expected.result.weight_movement * 10.0 + 8.0 * eps * (kinds[k].form == SNTK_FORM_PLAIN));
+                  bound * expected.result.weight_movement + 8.0 * eps * (kinds[k].form == SNTK_FORM_PLAIN));
       /* what is reported is what the weights did; those are read as float64, base and shift added */
       assert_near(o.result.weight_movement, o.moved, 16.0 * EPS64 * 4.0 * sqrt(5.0));
       assert_false(o.result.below_resolution);

@@ -156,6 +156,7 @@ static void test_defaults(void **state) {
   assert_int_equal(sntk_config_int(config, "width.max_width"), 65536);
   assert_true(sntk_config_real(config, "width.resolution") == 0.0);
   assert_true(sntk_config_real(config, "width.lambda_ratio") == 0.5);
+  assert_int_equal(sntk_config_int(config, "width.steps_factor"), 4);
   assert_true(sntk_config_bool(config, "ntk.eigenvalues"));
   assert_true(sntk_config_bool(config, "ntk.infinite"));
   assert_string_equal(sntk_config_text(config, "sweep.command"), "train");
@@ -245,6 +246,7 @@ static void test_ranges(void **state) {
       {"width.max_width", "1", "1099511627776", "0", "1099511627777"},
       {"width.resolution", "0", "1", "-1e-300", "1.0000001"},
       {"width.lambda_ratio", "1e-300", "1", "0", "1.0000001"},
+      {"width.steps_factor", "1", "1024", "0", "1025"},
   };
   int64_t ranged = 0;
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -880,10 +882,21 @@ static void test_grid_errors(void **state) {
                  "t.yaml:2:3: grid.network.widht: is not a key; did you mean network.width?", "");
   assert_refused("grid:\n  network: {width: [1]}\n", "t.yaml:2:3: grid.network: is not a key", "");
   assert_refused("grid:\n  <<: {seed: [1]}\n", "t.yaml:2:3: grid.<<: merge keys are not supported", "");
-  static const char *const fixed[] = {
-      "name",          "precision",   "backend",         "threads",         "network.weights",  "network.signs",
-      "data.inputs",   "data.labels", "width.min_width", "width.max_width", "width.resolution", "width.lambda_ratio",
-      "sweep.command", "save.weights"};
+  static const char *const fixed[] = {"name",
+                                      "precision",
+                                      "backend",
+                                      "threads",
+                                      "network.weights",
+                                      "network.signs",
+                                      "data.inputs",
+                                      "data.labels",
+                                      "width.min_width",
+                                      "width.max_width",
+                                      "width.resolution",
+                                      "width.lambda_ratio",
+                                      "width.steps_factor",
+                                      "sweep.command",
+                                      "save.weights"};
   int64_t axes = sntk_config_row_count();
   for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++, axes--) {
     char text[128], start[128];
@@ -971,7 +984,8 @@ static void test_json(void **state) {
       " \"train\": {\"steps\": 1000, \"eta\": 0.1, \"tolerance\": 1e-4, \"theory_c\": 1.0, \"theory_delta\": 0.1, "
       "\"record_every\": 1,"
       "  \"kernel_every\": 0, \"divergence\": 1e6},"
-      " \"width\": {\"min_width\": 2, \"max_width\": 65536, \"resolution\": 0.0, \"lambda_ratio\": 0.5},"
+      " \"width\": {\"min_width\": 2, \"max_width\": 65536, \"resolution\": 0.0, \"lambda_ratio\": 0.5, "
+      "\"steps_factor\": 4},"
       " \"ntk\": {\"eigenvalues\": true, \"infinite\": false},"
       " \"sweep\": {\"command\": \"train\"}, \"save\": {\"weights\": false},"
       " \"grid\": {\"train.eta\": [\"theory\", 2.5], \"seed\": [3]}}",

@@ -809,7 +809,7 @@ static void test_memory_limit(void **state) {
     options.samples = 0;
     ctx->memory_limit = needed - 1;
     refuse(&options, SNTK_ERR_MEMORY,
-           source == SNTK_DATA_CSV ? "m.csv:40|KiB|limit is 31.2 KiB" : "40 x 100|31.2 KiB|limit is");
+           source == SNTK_DATA_CSV ? "m.csv:40|KiB|31.2 KiB may be used" : "40 x 100|31.2 KiB|may be used");
     options.samples = 4; /* a part fits */
     ctx->memory_limit = needed / 8;
     sntk_data_free(create(&options));
@@ -820,14 +820,14 @@ static void test_memory_limit(void **state) {
   ctx->memory_limit = 128 * 8 * 8;
   sntk_data_free(create(&options)); /* seven inputs and one target a row */
   options.outputs = 2;
-  refuse(&options, SNTK_ERR_MEMORY, "128 x 9|9.0 KiB|limit is 8.0 KiB");
+  refuse(&options, SNTK_ERR_MEMORY, "128 x 9|9.0 KiB|8.0 KiB may be used");
   options.dim = 9;
-  refuse(&options, SNTK_ERR_MEMORY, "128 x 9|9.0 KiB|limit is 8.0 KiB");
+  refuse(&options, SNTK_ERR_MEMORY, "128 x 9|9.0 KiB|8.0 KiB may be used");
   options.dim = 4;
   options.targets_given = true;
   options.targets = SNTK_TARGETS_TEACHER;
   options.teacher_width = 1000;
-  refuse(&options, SNTK_ERR_MEMORY, "teacher|limit is 8.0 KiB");
+  refuse(&options, SNTK_ERR_MEMORY, "teacher|8.0 KiB may be used");
   ctx->memory_limit = 0;
   options.samples = options.dim = INT64_C(1) << 40;
   refuse(&options, SNTK_ERR_SHAPE, "1099511627776 x 1099511627776|63 bits");

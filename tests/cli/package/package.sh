@@ -52,7 +52,7 @@ printf '%s\n' 'network: {activation: softmax, width: 64}' 'data: {source: sphere
 
 step "find_package"
 "$cmake" -S "$source/tests/cli/package" -B "$work/by_cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" \
-  -DSOFTNTK_EXAMPLES="$source/examples" >"$work/cmake.log" 2>&1 || {
+  -DSOFTNTK_EXAMPLES="$source/tests/example" >"$work/cmake.log" 2>&1 || {
   cat "$work/cmake.log"
   fail "find_package(softntk) does not work"
 }
@@ -65,7 +65,7 @@ check_example "$work/by_cmake/train"
 step "pkg-config"
 export PKG_CONFIG_PATH=${pc%/*}
 read -ra flags <<<"$(pkg-config --cflags --libs softntk)"
-"$cc" -std=c11 -Wall -Wextra -pedantic -Werror "$source/examples/train.c" "${flags[@]}" -o "$work/by_pkg_config"
+"$cc" -std=c11 -Wall -Wextra -pedantic -Werror "$source/tests/example/train.c" "${flags[@]}" -o "$work/by_pkg_config"
 LD_LIBRARY_PATH=${library%/*} check_example "$work/by_pkg_config"
 
 step "exported names"

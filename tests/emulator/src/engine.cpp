@@ -195,6 +195,9 @@ std::string Engine::position() const {
   return where;
 }
 
+/* Two copies of a file's name may have two addresses. */
+static bool same_site(Site a, Site b) { return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0); }
+
 /* ---- barriers ----------------------------------------------------------------------------------------------------- */
 
 void Engine::release_barrier() {
@@ -216,11 +219,9 @@ void Engine::barrier(Site site) {
                              site.line, count_ - live_);
   if (waiting_ == 0) {
     barrier_site_ = site;
-  } else if (barrier_site_.line != site.line || barrier_site_.file != site.file) {
-    if (strcmp(barrier_site_.file, site.file) != 0 || barrier_site_.line != site.line) {
-      fatal("divergent barrier: threads of one block wait at different __syncthreads(), %s:%d and %s:%d",
-            barrier_site_.file, barrier_site_.line, site.file, site.line);
-    }
+  } else if (!same_site(barrier_site_, site)) {
+    fatal("divergent barrier: threads of one block wait at different __syncthreads(), %s:%d and %s:%d", barrier_site_.file,
+          barrier_site_.line, site.file, site.line);
   }
   if (++waiting_ == count_) release_barrier();
   reschedule();
@@ -235,6 +236,9 @@ int Engine::barrier_reduce(bool predicate, int *any, int *all, Site site) {
   *all = count == count_;
   return count;
 }
+
+/* Of all the collectives only this one orders memory. */
+static const char syncwarp_name[] = "__syncwarp";
 
 /* ---- warp collectives --------------------------------------------------------------------------------------------- */
 
@@ -258,6 +262,7 @@ bool Engine::complete(Warp &warp, int warp_index, Collective &c) {
   c.pending.arrived = 0;
   ++c.generation;
   ++counts.collectives;
+  if (detector && c.what == syncwarp_name) detector->warp_sync(warp_index, done.arrived);
   for (unsigned l = 0; l < 32; ++l) {
     if (!(done.arrived >> l & 1u)) continue;
     EmulatedThread &t = *threads_[(size_t)warp_index * 32 + l];
@@ -286,7 +291,7 @@ const Exchange &Engine::collective(const char *what, unsigned mask, uint64_t val
   if (!c.pending.arrived) {
     c.site = site;
     c.what = what;
-  } else if (c.site.line != site.line || strcmp(c.what, what) != 0 || strcmp(c.site.file, site.file) != 0) {
+  } else if (!same_site(c.site, site) || strcmp(c.what, what) != 0) {
     me.state = ThreadState::in_collective;
     fatal("lanes of one warp wait in different collectives: %s at %s:%d and %s at %s:%d", c.what, c.site.file,
           c.site.line, what, site.file, site.line);
@@ -475,13 +480,7 @@ const Exchange &warp_exchange(const char *what, unsigned mask, uint64_t value, S
   return engine().collective(what, mask, value, site);
 }
 
-void warp_sync(unsigned mask, Site site) {
-  Engine &e = engine();
-  const int warp = e.current().warp;
-  const Exchange &exchange = e.collective("__syncwarp", mask, 0, site);
-  /* Of all the collectives only this one orders memory. Each lane tells the detector; it counts the first. */
-  if (detector) detector->warp_sync(warp, exchange.arrived);
-}
+void warp_sync(unsigned mask, Site site) { engine().collective(syncwarp_name, mask, 0, site); }
 
 unsigned active_mask() { return engine().active_mask(); }
 unsigned lane() { return engine().current().lane; }
