@@ -16,6 +16,7 @@
 
 #include "guard.h"
 #include "memory.h"
+#include "mma.h"
 #include "report.h"
 #include "settings.h"
 
@@ -56,13 +57,18 @@ Kernel &kernel_of(const void *function) {
       owner.is_kernel = true;
       kernel.static_shared = owner.size;
     }
+    if (kernel.static_shared > default_shared) {
+      fatal("kernel %s has %zu bytes of static shared memory: the compiler allows %zu", kernel.name.c_str(),
+            kernel.static_shared, default_shared);
+    }
+    kernel.max_dynamic_shared = default_shared - kernel.static_shared;
   }
   return kernel;
 }
 
 void kernels_reset() {
   for (auto &entry : kernel_table()) {
-    entry.second.max_dynamic_shared = default_shared;
+    entry.second.max_dynamic_shared = default_shared - entry.second.static_shared;
     entry.second.carveout = -1;
   }
 }
@@ -539,6 +545,15 @@ uint64_t shuffle(ShuffleKind kind, unsigned mask, uint64_t value, int argument, 
           site.file, site.line, me, source, mask, exchange.arrived);
   }
   return exchange.value[source];
+}
+
+void warp_gather(const char *what, const void *mine, size_t size, void *all, Site site) {
+  const Exchange &exchange = engine().collective(what, 0xffffffffu, reinterpret_cast<uintptr_t>(mine), site);
+  if (exchange.arrived != 0xffffffffu) fatal("%s at %s:%d needs a whole warp", what, site.file, site.line);
+  for (size_t i = 0; i < 32; ++i) {
+    memcpy(static_cast<char *>(all) + i * size, reinterpret_cast<const void *>((uintptr_t)exchange.value[i]), size);
+  }
+  engine().collective(what, 0xffffffffu, 0, site); /* nobody goes on while another still reads */
 }
 
 void pipeline_copy(void *shared, const void *global, size_t size, size_t zero_fill, Site site) {

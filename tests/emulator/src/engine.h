@@ -43,7 +43,7 @@ struct Kernel {
   Module *module = nullptr;
   int owner = -1; /* its own static shared variables */
   size_t static_shared = 0;
-  size_t max_dynamic_shared = default_shared; /* cudaFuncSetAttribute */
+  size_t max_dynamic_shared = default_shared; /* less static_shared, unless cudaFuncSetAttribute says */
   int carveout = -1;
   std::string name;
 };

@@ -6,7 +6,7 @@
  */
 #include "emu/runtime_api.h"
 
-#include <atomic>
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -90,7 +90,7 @@ static cudaError_t copy(const char *call, void *to, size_t to_pitch, const void 
                         size_t height, cudaMemcpyKind kind, cudaStream_t stream, bool synchronous) {
   if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;
   if (height > 1 && (to_pitch < width || from_pitch < width)) return cudaErrorInvalidPitchValue;
-  if (synchronous && stream->capture == nullptr) {
+  if (synchronous) {
     const cudaError_t error = refuse_if_capturing(stream);
     if (error != cudaSuccess) return error;
     const cudaError_t unsafe = refuse_in_capture();
@@ -164,17 +164,7 @@ cudaError_t launch(const cudaLaunchConfig_t *config, const void *function,
     if (b.x > 1024 || b.y > 1024 || b.z > 64) return cudaErrorInvalidConfiguration;
     if ((uint64_t)b.x * b.y * b.z > (uint64_t)max_threads) return cudaErrorInvalidConfiguration;
     const Kernel &kernel = kernel_of(function);
-    if (kernel.static_shared > default_shared) {
-      fatal("kernel %s has %zu bytes of static shared memory: the compiler allows %zu", kernel.name.c_str(),
-            kernel.static_shared, default_shared);
-    }
-    if (config->dynamicSmemBytes > kernel.max_dynamic_shared ||
-        config->dynamicSmemBytes + kernel.static_shared > std::max(kernel.max_dynamic_shared, default_shared)) {
-      if (config->dynamicSmemBytes > kernel.max_dynamic_shared ||
-          config->dynamicSmemBytes + kernel.static_shared > max_shared || kernel.max_dynamic_shared == default_shared) {
-        return cudaErrorInvalidValue;
-      }
-    }
+    if (config->dynamicSmemBytes > kernel.max_dynamic_shared) return cudaErrorInvalidValue;
     const KernelLaunch work{function, g, b, config->dynamicSmemBytes, invocation, invocation_size};
     return submit(stream, {"kernel " + kernel.name, [work] { run_kernel(work); }, {}});
   });
