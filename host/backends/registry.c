@@ -92,7 +92,7 @@ sntk_status sntk_backend_find(sntk_context *ctx, const char *name, const sntk_ba
   char reason[SNTK_ERROR_CHARS / 2] = "";
   *backend = cuda_backend(reason, sizeof reason);
   if (*backend) return SNTK_OK;
-  return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend cuda is not available: %s; use --backend cpu or auto", reason);
+  return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend cuda: %s; use --backend cpu or auto", reason);
 }
 
 static sntk_status open_backend(sntk_context *ctx, const char *name) {

@@ -20,10 +20,12 @@
 #include "report.h"
 #include "settings.h"
 
+uint3 blockIdx;
+dim3 blockDim, gridDim;
+
 namespace emu {
 
 Thread *thread = nullptr;
-Block block;
 Detector *detector = nullptr;
 
 static constexpr size_t stack_bytes = 256 << 10;
@@ -177,8 +179,8 @@ void Engine::thread_exits() {
 std::string Engine::position() const {
   if (!running_ || !launch_) return "";
   const dim3 g = launch_->grid;
-  std::string where = text("  in kernel %s, block (%u,%u,%u) of (%u,%u,%u)", kernel_->name.c_str(), block.index.x,
-                           block.index.y, block.index.z, g.x, g.y, g.z);
+  std::string where = text("  in kernel %s, block (%u,%u,%u) of (%u,%u,%u)", kernel_->name.c_str(), blockIdx.x,
+                           blockIdx.y, blockIdx.z, g.x, g.y, g.z);
   if (current_) {
     const uint3 i = current_->shared->index;
     where += text(", thread (%u,%u,%u)", i.x, i.y, i.z);
@@ -390,8 +392,8 @@ void Engine::prepare(const KernelLaunch &launch) {
   count_ = (int)(launch.block.x * launch.block.y * launch.block.z);
   random_ = settings().seed ? random_state(settings().seed + (uint64_t)counts.kernels) : 0;
   ++counts.kernels;
-  block.block_dim = launch.block;
-  block.grid_dim = launch.grid;
+  blockDim = launch.block;
+  gridDim = launch.grid;
   while ((int)threads_.size() < count_) {
     threads_.push_back(std::make_unique<EmulatedThread>());
     EmulatedThread &t = *threads_.back();
@@ -413,12 +415,11 @@ void Engine::prepare(const KernelLaunch &launch) {
   guard_fill(dynamic_ + launch.dynamic_shared, guard_bytes, guard_byte);
   guard_poison(dynamic_ - guard_bytes, guard_bytes);
   guard_poison(dynamic_ + launch.dynamic_shared, (size_t)(dynamic_memory_ + max_shared + 3 * 1024 - dynamic_) - launch.dynamic_shared);
-  block.dynamic_shared = dynamic_;
 }
 
 void Engine::run_block(uint64_t index) {
   const dim3 g = launch_->grid, b = launch_->block;
-  block.index = {(unsigned)(index % g.x), (unsigned)(index / g.x % g.y), (unsigned)(index / ((uint64_t)g.x * g.y))};
+  blockIdx = {(unsigned)(index % g.x), (unsigned)(index / g.x % g.y), (unsigned)(index / ((uint64_t)g.x * g.y))};
   live_ = count_;
   waiting_ = 0;
   predicate_count_ = 0;
@@ -511,7 +512,7 @@ char *dynamic_shared(size_t alignment, Site site) {
   if (engine().dynamic_size() == 0) {
     fatal("dynamic shared memory is used at %s:%d, but the launch asked for none", site.file, site.line);
   }
-  return block.dynamic_shared;
+  return engine().dynamic_begin();
 }
 
 uint64_t shuffle(ShuffleKind kind, unsigned mask, uint64_t value, int argument, int width, Site site) {

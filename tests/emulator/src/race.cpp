@@ -338,7 +338,10 @@ RaceDetector::Place RaceDetector::place_of(char *p, size_t size, bool write, con
     const char *begin = static_cast<const char *>(object);
     return p >= begin && p < begin + bytes;
   };
-  if (inside(&block, sizeof block) || inside(&thread, sizeof thread)) return nowhere;
+  if (inside(&blockIdx, sizeof blockIdx) || inside(&blockDim, sizeof blockDim) || inside(&gridDim, sizeof gridDim) ||
+      inside(&thread, sizeof thread)) {
+    return nowhere;
+  }
   char *dynamic = e.dynamic_begin();
   if (p + 1040 >= dynamic && p < dynamic + max_shared + 1024) {
     if (p < dynamic || p + size > dynamic + e.dynamic_size()) {

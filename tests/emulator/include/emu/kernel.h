@@ -26,15 +26,7 @@ struct Thread {
   uint3 index;
 };
 
-/** The running block. */
-struct Block {
-  uint3 index;
-  dim3 block_dim, grid_dim;
-  char *dynamic_shared;
-};
-
 EMU_API extern Thread *thread; /* null on the host */
-EMU_API extern Block block;
 
 /** What the lanes of a warp put into a collective. */
 struct Exchange {
@@ -80,9 +72,9 @@ EMU_API uint64_t shuffle(ShuffleKind kind, unsigned mask, uint64_t value, int ar
 }  // namespace emu
 
 #define threadIdx (static_cast<const uint3 &>(emu::thread->index))
-#define blockIdx (static_cast<const uint3 &>(emu::block.index))
-#define blockDim (static_cast<const dim3 &>(emu::block.block_dim))
-#define gridDim (static_cast<const dim3 &>(emu::block.grid_dim))
+/* Variables, since cudaLaunchConfig_t has members of the same names. For kernels to read only. */
+EMU_API extern uint3 blockIdx;
+EMU_API extern dim3 blockDim, gridDim;
 inline constexpr int warpSize = 32;
 
 #define EMU_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
