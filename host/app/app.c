@@ -212,6 +212,8 @@ sntk_status app_problem_create(app *a, const sntk_config *c, bool has_width, app
   o->precision = (sntk_precision)sntk_config_choice(c, "precision");
   o->seed = (uint64_t)sntk_config_int(c, "seed");
   read_train(c, &problem->train);
+  problem->train.profile_start = a->options.profile_start;
+  problem->train.profile_count = a->options.profile_count;
   sntk_status status = read_data(a, c, problem);
   if (status == SNTK_OK) status = read_network(a, c, has_width, problem);
   if (status != SNTK_OK) app_problem_clear(problem);

@@ -40,6 +40,7 @@ typedef struct app_options {
   int device;
   int64_t memory_limit;
   sntk_shard shard;
+  int64_t profile_start, profile_count; /* steps bracketed for the device's profiler; count 0: none */
   bool resume, dry_run, json, quiet, help, version;
 } app_options;
 

@@ -117,12 +117,12 @@ static sntk_status bytes(app *a, const char *text, int64_t *value) {
 static sntk_status profile(app *a, const char *text) {
   int used = 0;
   long long start, count;
-  if (sscanf(text, "%lld:%lld%n", &start, &count, &used) != 2 || text[used] || start < 0 || count < 1)
+  if (sscanf(text, "%lld:%lld%n", &start, &count, &used) != 2 || text[used] || start < 0 || count < 1 ||
+      start > INT64_MAX - count)
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "--profile %s: START:COUNT is needed, as in 10:5", text);
-  return sntk_fail(a->ctx, SNTK_ERR_BACKEND,
-                   "--profile %s needs the cuda backend, which is not part of this build; on the cpu use a system "
-                   "profiler such as perf",
-                   text);
+  a->options.profile_start = start;
+  a->options.profile_count = count;
+  return SNTK_OK;
 }
 
 static sntk_status apply(app *a, option_id id, const char *name, const char *value) {

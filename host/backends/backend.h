@@ -124,9 +124,10 @@ typedef struct sntk_backend {
   sntk_status (*gradient)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
                           const sntk_pull *pull, void *const out[2], int64_t ld);
   /* W -= eta X^T G in place (plain: base, else shifts). Adds |update|^2 and |stored update - update|^2 to norms[0] and
-   * norms[1]. */
+   * norms[1]. With `next` also the statistics of the updated range, merged into it as `statistics` does, while the
+   * weights are still at hand: one walk over W a step. `next` must not share arrays with `pull`. */
   sntk_status (*descent)(sntk_context *ctx, sntk_neurons *neurons, const sntk_samples *samples, const sntk_pull *pull,
-                         double eta, double norms[2]);
+                         double eta, double norms[2], sntk_stats *next);
   /* J v, raw: dot(i, l) += sum_r A_lr G'_ir (x_i . v_r) and mean(i) += sum_r G'_ir (x_i . v_r), G' = S, exp(z) or [z >
    * 0]. J v = s (dot - f mean) for softmax, s dot else. `direction` as gradient's out. */
   sntk_status (*push)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples, const double *max,
@@ -153,6 +154,8 @@ typedef struct sntk_backend {
   /* The same network in the displaced layout: column 2q from shift[0], 2q + 1 from shift[1]. `to` is allocated by the
    * caller. */
   sntk_status (*unpair)(sntk_context *ctx, const sntk_neurons *paired, sntk_neurons *to);
+  /* Brackets what follows for the device's profiler (on) or ends that; NULL where there is no such profiler. */
+  sntk_status (*profile)(sntk_context *ctx, bool on);
   /* Weights as float64: out(k, r) over single neurons of the range, host, dim x neurons. */
   sntk_status (*read_weights)(sntk_context *ctx, const sntk_neurons *neurons, double *out, int64_t ld);
 } sntk_backend;

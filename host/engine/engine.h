@@ -52,6 +52,7 @@ typedef struct sntk_pass {
   void *x, *x64;    /* backend memory; the same where the type is float64 */
   sntk_stats base;  /* displaced, paired: of the base */
   sntk_stats stats; /* of the network (plain), or the change against the base */
+  sntk_stats next;  /* the same after the descent under way; the two take turns */
   double *sum;      /* n: whole normalizer */
   double *f;        /* n x p, before the output scale */
   double *storage;  /* what the arrays above point into */
@@ -66,6 +67,10 @@ int64_t sntk_pass_bytes(const sntk_context *ctx, const sntk_network_options *opt
 sntk_status sntk_pass_base(sntk_context *ctx, sntk_network *net, sntk_pass *pass);
 /* Walks the width: stats, sum, f. `what` names the walk for progress, NULL for none. */
 sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const char *what);
+
+/* Empties `next` for a descent that fills it, and makes it the pass's statistics afterwards. */
+void sntk_pass_begin_next(const sntk_network *net, sntk_pass *pass);
+sntk_status sntk_pass_take_next(sntk_context *ctx, const sntk_network *net, sntk_pass *pass);
 
 /* c_i = sum_l r_il f_il for softmax, 0 otherwise. */
 void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const double *r, double *c);

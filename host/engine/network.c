@@ -211,8 +211,7 @@ int64_t sntk_network_bytes(const sntk_context *ctx, const sntk_network_options *
   int64_t bytes = 0;
   if (o->weights) bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(o->width, o->dim), sizeof(double)));
   if (o->signs) bytes = sntk_size_add(bytes, sntk_size_mul(o->width, o->outputs));
-  const int64_t held =
-      o->streamed ? sntk_chunk_columns(ctx, true, o->dim, o->width) : columns(layout, o->width);
+  const int64_t held = o->streamed ? sntk_chunk_columns(ctx, true, o->dim, o->width) : columns(layout, o->width);
   return sntk_size_add(bytes, sntk_neurons_bytes(layout, type, held, o->dim, o->outputs));
 }
 
@@ -226,7 +225,8 @@ const sntk_network_options *sntk_network_get_options(const sntk_network *net) { 
 
 int64_t sntk_chunk_columns(const sntk_context *ctx, bool streamed, int64_t dim, int64_t count) {
   int64_t most = ctx->backend->chunk_columns;
-  /* A generated chunk is kept near 16 MiB of float32; a stored one is only a view, but directions of its shape are not. */
+  /* A generated chunk is kept near 16 MiB of float32; a stored one is only a view, but directions of its shape are not.
+   */
   const int64_t elements = streamed ? 1 << 22 : 1 << 26;
   while (most > 1024 && most * dim > elements) most /= 2;
   return count < most ? count : most;
@@ -337,8 +337,8 @@ sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net) {
 
 /* ---- passes ---- */
 
-/* Doubles of one sample: two sets of statistics (max, sum, p sums), the whole sum, f. */
-static int64_t doubles_per_sample(int64_t outputs) { return sntk_size_add(5, sntk_size_mul(3, outputs)); }
+/* Doubles of one sample: three sets of statistics (max, sum, p sums), the whole sum, f. */
+static int64_t doubles_per_sample(int64_t outputs) { return sntk_size_add(7, sntk_size_mul(4, outputs)); }
 
 int64_t sntk_pass_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
   const int64_t inputs = sntk_size_mul(samples, o->dim);
@@ -375,9 +375,9 @@ sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const d
     return status;
   }
   double *at = pass->storage;
-  sntk_stats *const both[] = {&pass->base, &pass->stats};
-  for (int i = 0; i < 2; i++) {
-    *both[i] = (sntk_stats){.samples = n, .outputs = p, .max = at, .sum = at + n, .t = at + 2 * n};
+  sntk_stats *const sets[] = {&pass->base, &pass->stats, &pass->next};
+  for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+    *sets[i] = (sntk_stats){.samples = n, .outputs = p, .max = at, .sum = at + n, .t = at + 2 * n};
     at += n * (2 + p);
   }
   pass->sum = at;
@@ -424,11 +424,10 @@ sntk_status sntk_pass_base(sntk_context *ctx, sntk_network *net, sntk_pass *pass
   return walk(ctx, net, pass, &pass->base, ctx->backend->base_statistics, NULL);
 }
 
-sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const char *what) {
+/* sum and f from the statistics that are there. */
+static sntk_status finish(sntk_context *ctx, const sntk_network *net, sntk_pass *pass) {
   const int64_t n = pass->samples.count, p = pass->outputs;
   const bool softmax = net->v.activation == SNTK_SOFTMAX, shifted = net->v.layout != SNTK_LAYOUT_PLAIN;
-  reset(&pass->stats, shifted ? pass->base.max : NULL, softmax ? -INFINITY : 0.0);
-  SNTK_TRY(walk(ctx, net, pass, &pass->stats, ctx->backend->statistics, what));
   for (int64_t i = 0; i < n; i++) {
     pass->sum[i] = pass->stats.sum[i] + (shifted ? pass->base.sum[i] : 0.0);
     for (int64_t l = 0; l < p; l++) {
@@ -442,6 +441,26 @@ sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *p
     }
   }
   return SNTK_OK;
+}
+
+static void reset_for_walk(const sntk_network *net, const sntk_pass *pass, sntk_stats *stats) {
+  const bool shifted = net->v.layout != SNTK_LAYOUT_PLAIN;
+  reset(stats, shifted ? pass->base.max : NULL, net->v.activation == SNTK_SOFTMAX ? -INFINITY : 0.0);
+}
+
+sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const char *what) {
+  reset_for_walk(net, pass, &pass->stats);
+  SNTK_TRY(walk(ctx, net, pass, &pass->stats, ctx->backend->statistics, what));
+  return finish(ctx, net, pass);
+}
+
+void sntk_pass_begin_next(const sntk_network *net, sntk_pass *pass) { reset_for_walk(net, pass, &pass->next); }
+
+sntk_status sntk_pass_take_next(sntk_context *ctx, const sntk_network *net, sntk_pass *pass) {
+  const sntk_stats before = pass->stats;
+  pass->stats = pass->next;
+  pass->next = before;
+  return finish(ctx, net, pass);
 }
 
 void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const double *r, double *c) {

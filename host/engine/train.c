@@ -7,6 +7,7 @@
 #include "softntk/train.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,12 +29,12 @@ typedef struct training {
   double *eigenvalues;  /* np */
   double gram0_norm;
   int64_t history_capacity;
+  bool profiling; /* the profiler's bracket is open */
 } training;
 
-/* Statistics at the weights as they are; residual and loss. */
+/* Residual and loss from the statistics at hand; a shift beyond the limit moves the base first. */
 static sntk_status evaluate(sntk_context *ctx, training *run) {
   const sntk_network *net = run->net;
-  SNTK_TRY(sntk_pass_forward(ctx, run->net, &run->pass, NULL));
   if (run->pass.stats.shift_max > SHIFT_LIMIT) {
     SNTK_TRY(sntk_network_move_base(ctx, run->net));
     run->result->base_moves++;
@@ -47,6 +48,25 @@ static sntk_status evaluate(sntk_context *ctx, training *run) {
   }
   run->result->loss = loss;
   return SNTK_OK;
+}
+
+/* One update of all weights, and the statistics at the new ones. */
+static sntk_status descend(sntk_context *ctx, training *run) {
+  sntk_pass *pass = &run->pass;
+  sntk_train_result *result = run->result;
+  const sntk_pull pull = {
+      .scale = run->net->scale, .max = pass->stats.max, .sum = pass->sum, .r = run->residual, .c = run->centre};
+  const int64_t step = sntk_network_chunk_columns(run->net);
+  double norms[2] = {0.0, 0.0};
+  sntk_pass_centre(run->net, pass, run->residual, run->centre);
+  sntk_pass_begin_next(run->net, pass);
+  for (int64_t at = 0; at < run->net->v.count; at += step) {
+    sntk_neurons chunk =
+        sntk_neurons_slice(&run->net->v, at, run->net->v.count - at < step ? run->net->v.count - at : step);
+    SNTK_TRY(ctx->backend->descent(ctx, &chunk, &pass->samples, &pull, result->eta, norms, &pass->next));
+  }
+  if (norms[0] > 0.0) result->update_lost = fmax(result->update_lost, sqrt(norms[1] / norms[0]));
+  return sntk_pass_take_next(ctx, run->net, pass);
 }
 
 static double frobenius(const double *a, const double *b, int64_t count) {
@@ -133,12 +153,19 @@ static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool k
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
+/* Opens and closes the profiler's bracket of steps [start, start + count). */
+static sntk_status bracket(sntk_context *ctx, training *run, int64_t step) {
+  const int64_t start = run->options->profile_start, count = run->options->profile_count;
+  const bool inside = count > 0 && step >= start && step - start < count;
+  if (inside == run->profiling) return SNTK_OK;
+  run->profiling = inside;
+  return ctx->backend->profile(ctx, inside);
+}
+
 static sntk_status steps(sntk_context *ctx, training *run) {
   const sntk_train_options *o = run->options;
   sntk_train_result *result = run->result;
   const double largest = o->divergence * fmax(result->loss_initial, 1.0);
-  const sntk_pull pull = {
-      .scale = run->net->scale, .max = run->pass.stats.max, .sum = run->pass.sum, .r = run->residual, .c = run->centre};
   for (int64_t t = 0;; t++) {
     result->steps = t;
     if (!(result->loss <= largest))
@@ -153,15 +180,8 @@ static sntk_status steps(sntk_context *ctx, training *run) {
     if (last) return SNTK_OK;
     SNTK_TRY(sntk_check_interrupt(ctx));
     sntk_report_progress(ctx, "train", t, o->steps, result->loss);
-    sntk_pass_centre(run->net, &run->pass, run->residual, run->centre);
-    double norms[2] = {0.0, 0.0};
-    const int64_t step = sntk_network_chunk_columns(run->net);
-    for (int64_t at = 0; at < run->net->v.count; at += step) {
-      sntk_neurons chunk =
-          sntk_neurons_slice(&run->net->v, at, run->net->v.count - at < step ? run->net->v.count - at : step);
-      SNTK_TRY(ctx->backend->descent(ctx, &chunk, &run->pass.samples, &pull, result->eta, norms));
-    }
-    if (norms[0] > 0.0) result->update_lost = fmax(result->update_lost, sqrt(norms[1] / norms[0]));
+    SNTK_TRY(bracket(ctx, run, t));
+    SNTK_TRY(descend(ctx, run));
     SNTK_TRY(evaluate(ctx, run));
   }
 }
@@ -215,6 +235,7 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
   if (status == SNTK_OK && spectrum)
     status = sntk_alloc(ctx, "eigenvalues", size, sizeof(double), (void **)&run.eigenvalues);
   if (status == SNTK_OK) status = sntk_pass_base(ctx, net, &run.pass);
+  if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, &run.pass, NULL);
   if (status == SNTK_OK) status = evaluate(ctx, &run);
   if (status == SNTK_OK) {
     result->loss_initial = result->loss;
@@ -224,6 +245,12 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
   if (status == SNTK_OK) {
     ready = sntk_seconds();
     status = steps(ctx, &run);
+    if (run.profiling) { /* the run ended inside the bracket; its own failure comes first */
+      char kept[SNTK_ERROR_CHARS];
+      snprintf(kept, sizeof kept, "%s", ctx->error);
+      const sntk_status closed = ctx->backend->profile(ctx, false);
+      status = status == SNTK_OK ? closed : sntk_fail(ctx, status, "%s", kept);
+    }
   }
   if (result->outputs) /* F as far as the run came; NaN where it never had one */
     for (int64_t j = 0; j < size; j++)

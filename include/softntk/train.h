@@ -36,10 +36,12 @@ typedef struct sntk_train_options {
   int64_t record_every; /**< a history row each so many steps (the first and the last always); 0: first and last only */
   int64_t kernel_every; /**< kernel_drift and lambda_min at each so many steps (and at the last); 0: never */
   double divergence;    /**< stop when L > divergence * max(L(0), 1) */
+  int64_t profile_start; /**< first step bracketed for the device's profiler (cuda backend) */
+  int64_t profile_count; /**< steps bracketed; 0: none */
 } sntk_train_options;
 
 #define SNTK_TRAIN_OPTIONS_INIT                                                                                        \
-  { 1000, SNTK_ETA_AUTO, 0.0, 1.0e-4, 1.0, 0.1, 1, 0, 1.0e6 }
+  { 1000, SNTK_ETA_AUTO, 0.0, 1.0e-4, 1.0, 0.1, 1, 0, 1.0e6, 0, 0 }
 
 /** @brief One row of a training history; kernel_drift and lambda_min are NaN where not asked for. */
 typedef struct sntk_history_row {

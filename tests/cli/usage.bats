@@ -125,7 +125,7 @@ load helper
   expect 3 info --backend cpu --device 3
   one_line 'cpu has no device 3; use device 0'
   expect 3 train c.yaml --backend cpu --profile 1:2
-  one_line '--profile 1:2'
+  one_line 'backend cpu has no device profiler'
   absent runs
 }
 

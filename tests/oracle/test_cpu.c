@@ -384,7 +384,7 @@ static void check_gradient_and_descent(sntk_context *ctx, const problem *q, sntk
   if (halves == 1) assert_true(get(q->type, out[1], 0) == SENTINEL);
 
   double norms[2] = {1.0, 2.0}, square = 0.0, square_bound = 0.0, lost = 0.0; /* norms are added to */
-  assert_ok(ctx, ctx->backend->descent(ctx, v, s, &pull, eta, norms));
+  assert_ok(ctx, ctx->backend->descent(ctx, v, s, &pull, eta, norms, NULL));
   for (int64_t k = 0; k < d; k++)
     for (int64_t r = 0; r < m; r++) {
       const int64_t j = column_of(q, r);

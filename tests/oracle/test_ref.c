@@ -145,7 +145,7 @@ static void gradient_step_and_jv(void **state) {
     check("J v", dot, e->jv, N * p);
 
     double norms[2] = {0, 0}, square = 0.0, moved = 0.0, origin[D * M];
-    assert_ok(f->ctx, backend->descent(f->ctx, &f->v, &f->s, &pull, case_eta, norms));
+    assert_ok(f->ctx, backend->descent(f->ctx, &f->v, &f->s, &pull, case_eta, norms, NULL));
     check("weights after a step", f->weights, e->stepped, D * M);
     for (int j = 0; j < D * M; j++) square += case_eta * case_eta * e->gradient[j] * e->gradient[j];
     assert_near(norms[0], square, BOUND * fmax(1.0, square));

@@ -226,7 +226,7 @@ static void narrow_networks_are_prefixes_of_wide_ones(void **state) {
 static void streamed_networks_equal_stored_ones(void **state) {
   (void)state;
   enum { N = 5, D = 3, P = 2 };
-  sntk_context *ctx = open_context("cpu", 2);
+  sntk_context *ctx = open_context("cpu", 1);
   static const int64_t widths[] = {6, 4098, 70002};
   const double *inputs = sphere_rows(11, N, D);
   for (int64_t turn = 0; turn < 3 * 2 * 2 * LENGTH(widths); turn++) {

@@ -1,21 +1,21 @@
 /**
  * @file test_train_wide.c
- * @brief Float32 at great width: the displacement form stays with float64, plain weights do not and say so.
+ * @brief Float32 in paper scale at m = 2^20: the displacement form stays with float64, plain weights do not and say so.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "support.h"
 
-#include <stdio.h>
-
-static const char *const activation_names[] = {"softmax", "relu", "exp"};
-
 enum { N = 32, D = 16, STEPS = 20 };
 
-/* Outputs after STEPS steps; eta 0: auto, and returned for the runs that are compared with it. */
-static const double *outputs_of(sntk_context *ctx, sntk_network_options options, sntk_precision precision,
-                                sntk_form form, double *eta, bool *below_resolution) {
+/* F after STEPS steps. *eta 0: auto, and set for the runs that are compared with it. */
+static const double *outputs_of(sntk_context *ctx, sntk_precision precision, sntk_form form, double *eta,
+                                bool *below_resolution) {
   const double *inputs = sphere_rows(101, N, D), *targets = gaussian_targets(1, N, 1);
+  sntk_network_options options = SNTK_NETWORK_OPTIONS_INIT;
+  options.width = 1 << 20;
+  options.dim = D;
+  options.scale = SNTK_SCALE_PAPER;
   options.precision = precision;
   options.form = form;
   sntk_train_options train = SNTK_TRAIN_OPTIONS_INIT;
@@ -36,52 +36,26 @@ static const double *outputs_of(sntk_context *ctx, sntk_network_options options,
   return outputs;
 }
 
-/* Residuals after 20 steps, in Frobenius norm (targets are the same, so outputs' difference): displacement float32
- * stays within 5e-6 of float64 = 84 eps: outputs of norm 3, 20 steps that round each a little above one eps. */
-static void compare(sntk_context *ctx, sntk_activation activation, sntk_scale scale, int64_t width,
-                    double plain_at_least) {
-  sntk_network_options options = SNTK_NETWORK_OPTIONS_INIT;
-  options.activation = activation;
-  options.width = width;
-  options.dim = D;
-  options.scale = scale;
+/* Targets are the same, so the residuals differ as the outputs do. Displacement: within 5e-6 = 84 eps of outputs of
+ * norm 3, 20 steps that round each a little above one eps. Plain: another implementation measured an error of 1.4e-1.
+ */
+static void displacement_stays_with_float64(void **state) {
+  (void)state;
+  sntk_context *ctx = open_context("cpu", 2);
   double eta = 0.0;
   bool below;
-  const double *exact = outputs_of(ctx, options, SNTK_F64, SNTK_FORM_PLAIN, &eta, &below);
+  const double *exact = outputs_of(ctx, SNTK_F64, SNTK_FORM_PLAIN, &eta, &below);
   assert_false(below);
-  snprintf(support_case, sizeof support_case, "%s, scale %d, m %lld", activation_names[activation], (int)scale,
-           (long long)width);
-  assert_near(distance(outputs_of(ctx, options, SNTK_F32, SNTK_FORM_AUTO, &eta, &below), exact, N), 0.0, 5e-6);
+  const double *displaced = outputs_of(ctx, SNTK_F32, SNTK_FORM_AUTO, &eta, &below);
   assert_false(below);
-  if (plain_at_least > 0.0) {
-    const double *plain = outputs_of(ctx, options, SNTK_F32, SNTK_FORM_PLAIN, &eta, &below);
-    assert_between(distance(plain, exact, N), plain_at_least, INFINITY);
-    assert_true(below);
-  }
-  pool_clear();
-}
-
-/* Measured with another implementation: 1.4e-1. */
-static void paper_scale_at_two_to_the_twenty(void **state) {
-  (void)state;
-  sntk_context *ctx = open_context("cpu", 2);
-  compare(ctx, SNTK_SOFTMAX, SNTK_SCALE_PAPER, 1 << 20, 1e-2);
-  sntk_context_free(ctx);
-}
-
-static void all_activations_and_scales_at_two_to_the_sixteen(void **state) {
-  (void)state;
-  sntk_context *ctx = open_context("cpu", 2);
-  for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP; activation++)
-    for (int scale = SNTK_SCALE_NTK; scale <= SNTK_SCALE_PAPER; scale++)
-      compare(ctx, (sntk_activation)activation, (sntk_scale)scale, 1 << 16, 0.0);
+  const double *plain = outputs_of(ctx, SNTK_F32, SNTK_FORM_PLAIN, &eta, &below);
+  assert_true(below);
+  assert_near(distance(displaced, exact, N), 0.0, 5e-6);
+  assert_between(distance(plain, exact, N), 1e-2, INFINITY);
   sntk_context_free(ctx);
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(paper_scale_at_two_to_the_twenty, pool_teardown),
-      cmocka_unit_test_teardown(all_activations_and_scales_at_two_to_the_sixteen, pool_teardown),
-  };
+  const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(displacement_stays_with_float64, pool_teardown)};
   return cmocka_run_group_tests_name("train wide", tests, NULL, NULL);
 }

@@ -393,7 +393,7 @@ static sntk_status cpu_gradient(sntk_context *ctx, const sntk_neurons *v, const 
 }
 
 static sntk_status cpu_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull,
-                               double eta, double norms[2]) {
+                               double eta, double norms[2], sntk_stats *next) {
   const sntk_row_kernels *kernels = rows_of(ctx, v->type);
   const int64_t d = v->dim, width = slab_width(s->count);
   void *gradient;
@@ -417,6 +417,7 @@ static sntk_status cpu_descent(sntk_context *ctx, sntk_neurons *v, const sntk_sa
         norms[1] += row_norms[2 * k + 1];
       }
     }
+    if (next) SNTK_TRY(cpu_statistics(ctx, &part.v, s, next)); /* the slab's weights are still in the cache */
   }
   return SNTK_OK;
 }

@@ -162,7 +162,7 @@ static sntk_status ref_gradient(sntk_context *ctx, const sntk_neurons *v, const 
 }
 
 static sntk_status ref_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull,
-                               double eta, double norms[2]) {
+                               double eta, double norms[2], sntk_stats *next) {
   double *gradient;
   SNTK_TRY(sntk_alloc(ctx, "gradient of a neuron", v->dim, sizeof *gradient, (void **)&gradient));
   double *w = v->base;
@@ -176,7 +176,7 @@ static sntk_status ref_descent(sntk_context *ctx, sntk_neurons *v, const sntk_sa
     }
   }
   free(gradient);
-  return SNTK_OK;
+  return next ? ref_statistics(ctx, v, s, next) : SNTK_OK;
 }
 
 static sntk_status ref_push(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,

@@ -110,18 +110,13 @@ static void catch_faults() {
 
 /* ---- scheduling --------------------------------------------------------------------------------------------------- */
 
-EmulatedThread *Engine::next() {
-  if (head_ == ready_.size()) return nullptr;
+inline EmulatedThread *Engine::next() {
+  if (head_ == tail_) return nullptr;
   if (random_) {
-    const size_t other = head_ + random_step(random_) % (ready_.size() - head_);
-    std::swap(ready_[head_], ready_[other]);
+    const unsigned other = head_ + (unsigned)(random_step(random_) % (tail_ - head_));
+    std::swap(ready_[head_ % max_threads], ready_[other % max_threads]);
   }
-  EmulatedThread *t = threads_[(size_t)ready_[head_++]].get();
-  if (head_ == ready_.size()) {
-    ready_.clear();
-    head_ = 0;
-  }
-  return t;
+  return ready_[head_++ % max_threads];
 }
 
 /* The current thread waits, ended, or is ready again in the queue: run another. */
@@ -299,7 +294,7 @@ const Exchange &Engine::collective(const char *what, unsigned mask, uint64_t val
   if (!c.pending.arrived) {
     c.site = site;
     c.what = what;
-  } else if (!same_site(c.site, site) || strcmp(c.what, what) != 0) {
+  } else if (!same_site(c.site, site) || (c.what != what && strcmp(c.what, what) != 0)) {
     me.state = ThreadState::in_collective;
     fatal("lanes of one warp wait in different collectives: %s at %s:%d and %s at %s:%d", c.what, c.site.file,
           c.site.line, what, site.file, site.line);
@@ -425,8 +420,7 @@ void Engine::run_block(uint64_t index) {
   predicate_count_ = 0;
   ++block_serial_;
   ++counts.blocks;
-  ready_.clear();
-  head_ = 0;
+  head_ = tail_ = 0;
   for (size_t w = 0; w < warps_.size(); ++w) {
     const int lanes = count_ - (int)w * 32;
     warps_[w].used = 0;

@@ -156,7 +156,7 @@ class Engine {
   }
   void make_ready(EmulatedThread &t) {
     t.state = ThreadState::ready;
-    ready_.push_back(t.id);
+    ready_[tail_++ % max_threads] = &t;
   }
   void release_barrier();
   bool complete(Warp &warp, int warp_index, Collective &c);
@@ -165,8 +165,8 @@ class Engine {
 
   std::vector<std::unique_ptr<EmulatedThread>> threads_;
   std::vector<Warp> warps_;
-  std::vector<int> ready_;
-  size_t head_ = 0;
+  EmulatedThread *ready_[max_threads] = {}; /* a ring: each thread is in it at most once */
+  unsigned head_ = 0, tail_ = 0;
   Fiber main_;
   EmulatedThread *current_ = nullptr;
   const KernelLaunch *launch_ = nullptr;
