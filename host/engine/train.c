@@ -196,6 +196,14 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network *net, con
   if (!(o->tolerance >= 0.0))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "tolerance %g must not be negative", o->tolerance);
   if (!(o->divergence > 1.0)) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "divergence %g must be above 1", o->divergence);
+  if (o->profile_start < 0 || o->profile_count < 0)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "profile_start and profile_count must not be negative");
+  if (o->profile_count > 0 && !ctx->backend->profile)
+    return sntk_fail(
+        ctx, SNTK_ERR_BACKEND,
+        "backend %s has no device profiler to bracket steps for; use --backend cuda, or on the cpu a system "
+        "profiler such as perf",
+        ctx->backend->name);
   if (o->eta_rule == SNTK_ETA_THEORY && !(o->theory_c > 0.0 && o->theory_delta > 0.0 && o->theory_delta < 1.0))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "theory_c %g must be positive and theory_delta %g between 0 and 1",
                      o->theory_c, o->theory_delta);
