@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(THREADS) softmax_rows(const float *__restrict_
 
 /* Z = X W, X (M, K), W (K, N), tiles of 64 x 64 in registers of 4 x 4; sums (N / 64, M) of exp(Z) over each tile's
  * columns. Loads are 16 bytes wide. */
-static __global__ void __launch_bounds__(256, 2)
+inline __global__ void __launch_bounds__(256, 2)
     product_exp(const float *__restrict__ X, const float *__restrict__ W, float *__restrict__ sums, int M, int N, int K) {
   constexpr int T = 64, BK = 16;
   __shared__ __align__(16) float Xs[BK][T];
@@ -99,7 +99,7 @@ static __global__ void __launch_bounds__(256, 2)
 }
 
 /* y = 2 x through a double buffer filled by asynchronous copies; 128 threads, tiles of 512 floats. */
-static __global__ void double_buffer(const float *__restrict__ x, float *__restrict__ y, int tiles) {
+inline __global__ void double_buffer(const float *__restrict__ x, float *__restrict__ y, int tiles) {
   __shared__ __align__(16) float buffer[2][512];
   const int t = threadIdx.x;
   __pipeline_memcpy_async(&buffer[0][t * 4], x + t * 4, 16);
