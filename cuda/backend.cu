@@ -34,6 +34,15 @@ struct slab_use {
   cudaEvent_t read;
 };
 
+/* What a recorded step depends on: the same bytes, the same step. Filled after memset, so that padding compares equal. */
+struct step_key {
+  sntk_neurons v;
+  const void *x;
+  int64_t samples;
+  double eta;
+  const void *buffers[8];
+};
+
 struct cuda_state {
   int device;
   device_limits limits;
@@ -47,6 +56,8 @@ struct cuda_state {
   int64_t scratch_bytes[SLOTS];
   void *pinned;
   int64_t pinned_bytes;
+  cudaGraphExec_t step; /* a training step recorded as a graph, valid for step_of; NULL: none */
+  step_key step_of;
   nvtxDomainHandle_t domain;
 };
 
@@ -210,6 +221,7 @@ sntk_status cuda_download(sntk_context *ctx, void *to, const void *from, int64_t
 void cuda_close(sntk_context *ctx) {
   cuda_state *state = state_of(ctx);
   if (!state) return;
+  if (state->step) cudaGraphExecDestroy(state->step);
   if (state->solver) cusolverDnDestroy(state->solver);
   if (state->blas_compute) cublasDestroy(state->blas_compute);
   if (state->blas_gram) cublasDestroy(state->blas_gram);
@@ -278,7 +290,7 @@ sntk_precision cuda_precision(const sntk_context *, sntk_precision wanted) { ret
 bool cuda_supports(const sntk_context *, sntk_layout) { return true; }
 
 /* Device memory that may be planned for; a limit given by the user holds there too. */
-int64_t cuda_memory(const sntk_context *ctx) {
+int64_t cuda_memory(const sntk_context *) {
   size_t free_bytes = 0, total = 0;
   if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) return 0;
   return static_cast<int64_t>(free_bytes);
@@ -475,27 +487,31 @@ sntk_status cuda_base_statistics(sntk_context *ctx, const sntk_neurons *v, const
 /* ---- gradient ---- */
 
 /* Rows of `width` reals: r scaled, zeros, the exponent shift at [width - 2], c scaled at [width - 1]; scale and normalizer folded in. */
-sntk_status send_pull(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const sntk_pull *pull, int64_t width, void **out) {
-  const int64_t size = static_cast<int64_t>(sntk_type_size(v->type)), p = v->outputs;
-  void *staging = NULL;
-  SNTK_TRY(synchronize(ctx));
-  SNTK_TRY(pinned(ctx, samples * width * size, &staging));
-  SNTK_TRY(scratch(ctx, SLOT_PULL, samples * width * size, out));
+void fill_pull(const sntk_neurons *v, int64_t samples, const sntk_pull *pull, int64_t width, void *staging) {
+  const int64_t p = v->outputs;
   const bool softmax = v->activation == SNTK_SOFTMAX;
   for (int64_t i = 0; i < samples; i++) {
     const double factor = pull->scale * (softmax ? 1.0 / pull->sum[i] : 1.0), max = softmax ? pull->max[i] : 0.0;
     float *narrow = static_cast<float *>(staging) + i * width;
     double *wide = static_cast<double *>(staging) + i * width;
     for (int64_t l = 0; l < width; l++) {
-      /* the shift as exp_shift makes it on the device */
       const double value = l < p ? factor * pull->r[i * p + l] : l == width - 2 ? max : l == width - 1 ? factor * pull->c[i] : 0.0;
-      if (v->type == SNTK_F32)
+      if (v->type == SNTK_F32) /* the shift as exp_shift makes it on the device */
         narrow[l] = l == width - 2 ? static_cast<float>(max) * 1.44269504f : static_cast<float>(value);
       else
         wide[l] = value;
     }
   }
-  CUDA_TRY(ctx, cudaMemcpyAsync(*out, staging, static_cast<size_t>(samples * width * size), cudaMemcpyHostToDevice, state_of(ctx)->compute), samples);
+}
+
+sntk_status send_pull(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const sntk_pull *pull, int64_t width, void **out) {
+  const int64_t bytes = samples * width * static_cast<int64_t>(sntk_type_size(v->type));
+  void *staging = NULL;
+  SNTK_TRY(synchronize(ctx));
+  SNTK_TRY(pinned(ctx, bytes, &staging));
+  SNTK_TRY(scratch(ctx, SLOT_PULL, bytes, out));
+  fill_pull(v, samples, pull, width, staging);
+  CUDA_TRY(ctx, cudaMemcpyAsync(*out, staging, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute), samples);
   return SNTK_OK;
 }
 
@@ -568,12 +584,123 @@ sntk_status cuda_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_s
   return gradient_by_slabs(ctx, v, s, pull, GRADIENT_STORE, 0.0, out, ld, NULL);
 }
 
-sntk_status cuda_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta, double norms[2]) {
+/* ---- a whole step: descent and the next statistics, with one upload, one download and one synchronization ---- */
+
+struct fused_step {
+  gradient_plan gradient;
+  forward_plan forward;
+  int64_t width, rows;                         /* reals of a sample's coefficients, doubles of its statistics */
+  int64_t pull_bytes, max_bytes, result_bytes; /* of the pinned buffer, in this order */
+  char *host;
+  void *pull, *partial_gradient;
+  double *max, *result, *partial_norms, *partial_rows; /* result: the pair of norms, then the rows of statistics */
+};
+
+/* Enqueues the step on the compute stream; every buffer is there already, so that it can be recorded. */
+sntk_status enqueue_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s, double eta) {
+  cuda_state *state = state_of(ctx);
+  void *const out[2] = {v->layout == SNTK_LAYOUT_PLAIN ? v->base : v->shift[0], v->shift[1]};
+  CUDA_TRY(ctx, cudaMemcpyAsync(f.pull, f.host, static_cast<size_t>(f.pull_bytes), cudaMemcpyHostToDevice, state->compute), f.pull_bytes);
+  if (f.max_bytes > 0)
+    CUDA_TRY(ctx, cudaMemcpyAsync(f.max, f.host + f.pull_bytes, static_cast<size_t>(f.max_bytes), cudaMemcpyHostToDevice, state->compute), f.max_bytes);
+  CUDA_TRY(ctx,
+           launch_gradient(state->compute, f.gradient, *v, s->x, s->count, f.pull, GRADIENT_DESCEND, eta, out, v->ld, f.partial_gradient, f.partial_norms, f.result),
+           v->count);
+  CUDA_TRY(ctx, launch_forward(state->compute, f.forward, *v, s->x, s->count, f.max, f.partial_rows, f.result + 2), v->count);
+  CUDA_TRY(ctx,
+           cudaMemcpyAsync(f.host + f.pull_bytes + f.max_bytes, f.result, static_cast<size_t>(f.result_bytes), cudaMemcpyDeviceToHost, state->compute),
+           f.result_bytes);
+  return SNTK_OK;
+}
+
+/* Records the step as a graph and leaves it in the state. */
+sntk_status record_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s, double eta) {
+  cuda_state *state = state_of(ctx);
+  cudaGraph_t graph = NULL;
+  CUDA_TRY(ctx, cudaStreamBeginCapture(state->compute, cudaStreamCaptureModeThreadLocal), v->count);
+  const sntk_status status = enqueue_step(ctx, f, v, s, eta);
+  const cudaError_t ended = cudaStreamEndCapture(state->compute, &graph); /* also after a failure: the stream must leave capture */
+  if (status != SNTK_OK) {
+    if (ended == cudaSuccess && graph) cudaGraphDestroy(graph);
+    return status;
+  }
+  if (ended != cudaSuccess) return fail_cuda(ctx, ended, "cudaStreamEndCapture", v->count);
+  const cudaError_t error = cudaGraphInstantiate(&state->step, graph, 0);
+  if (error != cudaSuccess) state->step = NULL;
+  cudaGraphDestroy(graph);
+  return error == cudaSuccess ? SNTK_OK : fail_cuda(ctx, error, "cudaGraphInstantiate", v->count);
+}
+
+/* A step that comes again as it was is recorded the second time and replayed from then on: where samples x neurons are few, its launches take longer
+ * than their work. */
+sntk_status run_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s, double eta) {
+  cuda_state *state = state_of(ctx);
+  step_key key;
+  memset(&key, 0, sizeof key);
+  memcpy(&key.v, v, sizeof key.v);
+  key.x = s->x;
+  key.samples = s->count;
+  key.eta = eta;
+  const void *const buffers[8] = {f.host, f.pull, f.partial_gradient, f.max, f.result, f.partial_norms, f.partial_rows, NULL};
+  memcpy(key.buffers, buffers, sizeof buffers);
+  if (memcmp(&key, &state->step_of, sizeof key) != 0) {
+    if (state->step) CUDA_TRY(ctx, cudaGraphExecDestroy(state->step), 0);
+    state->step = NULL;
+    memcpy(&state->step_of, &key, sizeof key);
+    return enqueue_step(ctx, f, v, s, eta);
+  }
+  if (!state->step) SNTK_TRY(record_step(ctx, f, v, s, eta));
+  CUDA_TRY(ctx, cudaGraphLaunch(state->step, state->compute), v->count);
+  return SNTK_OK;
+}
+
+sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const forward_plan &forward, const sntk_neurons *v, const sntk_samples *s,
+                       const sntk_pull *pull, double eta, double norms[2], sntk_stats *next) {
+  fused_step f = {};
+  const int64_t size = static_cast<int64_t>(sntk_type_size(v->type)), n = s->count;
+  f.gradient = gradient;
+  f.forward = forward;
+  f.width = gradient.pp + 2;
+  f.rows = n * (v->outputs + 3);
+  f.pull_bytes = (n * f.width * size + 15) / 16 * 16;
+  f.max_bytes = v->layout == SNTK_LAYOUT_PLAIN ? 0 : (n * static_cast<int64_t>(sizeof(double)) + 15) / 16 * 16;
+  f.result_bytes = (2 + f.rows) * static_cast<int64_t>(sizeof(double));
+  SNTK_TRY(synchronize(ctx));
+  SNTK_TRY(pinned(ctx, f.pull_bytes + f.max_bytes + f.result_bytes, reinterpret_cast<void **>(&f.host)));
+  SNTK_TRY(scratch(ctx, SLOT_PULL, f.pull_bytes, &f.pull));
+  if (f.max_bytes > 0) SNTK_TRY(scratch(ctx, SLOT_SAMPLES, f.max_bytes, reinterpret_cast<void **>(&f.max)));
+  SNTK_TRY(scratch(ctx, SLOT_STATS, f.result_bytes, reinterpret_cast<void **>(&f.result)));
+  SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 * gradient_norm_pairs(gradient, *v), &f.partial_norms));
+  SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(forward.chunks, f.rows), &f.partial_rows));
+  if (gradient.splits > 1)
+    SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(gradient.splits * halves(v), v->dim * v->count), size), &f.partial_gradient));
+  fill_pull(v, n, pull, f.width, f.host);
+  if (f.max_bytes > 0) memcpy(f.host + f.pull_bytes, next->max, static_cast<size_t>(n) * sizeof(double));
+  SNTK_TRY(run_step(ctx, f, v, s, eta));
+  SNTK_TRY(synchronize(ctx));
+  const double *result = reinterpret_cast<const double *>(f.host + f.pull_bytes + f.max_bytes);
+  norms[0] += result[0];
+  norms[1] += result[1];
+  return merge_rows(ctx, v, result + 2, next);
+}
+
+sntk_status cuda_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta, double norms[2], sntk_stats *next) {
   range named(ctx, "gradient");
   void *const out[2] = {v->layout == SNTK_LAYOUT_PLAIN ? v->base : v->shift[0], v->shift[1]};
   const gradient_plan plan = plan_gradient(state_of(ctx)->limits, *v, s->count);
-  if (plan.fused) return gradient_fused(ctx, plan, v, s, pull, GRADIENT_DESCEND, eta, out, v->ld, norms);
-  return gradient_by_slabs(ctx, v, s, pull, GRADIENT_DESCEND, eta, out, v->ld, norms);
+  const forward_plan forward = plan_forward(state_of(ctx)->limits, *v, s->count);
+  if (next && plan.fused && forward.fused) return step_fused(ctx, plan, forward, v, s, pull, eta, norms, next);
+  if (plan.fused)
+    SNTK_TRY(gradient_fused(ctx, plan, v, s, pull, GRADIENT_DESCEND, eta, out, v->ld, norms));
+  else
+    SNTK_TRY(gradient_by_slabs(ctx, v, s, pull, GRADIENT_DESCEND, eta, out, v->ld, norms));
+  return next ? cuda_statistics(ctx, v, s, next) : SNTK_OK;
+}
+
+sntk_status cuda_profile(sntk_context *ctx, bool on) {
+  SNTK_TRY(synchronize(ctx));
+  CUDA_TRY(ctx, on ? cudaProfilerStart() : cudaProfilerStop(), 0);
+  return SNTK_OK;
 }
 
 /* What a slope is multiplied with besides the signs: the normalizer, times `scale`. */
@@ -773,6 +900,7 @@ sntk_backend make_table() {
   table.movement = cuda_movement;
   table.move_base = cuda_move_base;
   table.unpair = cuda_unpair;
+  table.profile = cuda_profile;
   table.read_weights = cuda_read_weights;
   return table;
 }
