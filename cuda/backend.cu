@@ -251,6 +251,10 @@ sntk_status open_device(sntk_context *ctx, cuda_state *state) {
   CUDA_TRY(ctx, cudaGetDeviceProperties(&properties, state->device), state->device);
   CUDA_TRY(ctx, cudaRuntimeGetVersion(&runtime), 0);
   state->limits.multiprocessors = properties.multiProcessorCount;
+  state->limits.tensor_cores = ctx->tensor_cores && properties.major >= 8;
+  if (ctx->tensor_cores && !state->limits.tensor_cores)
+    return sntk_fail(ctx, SNTK_ERR_DEVICE, "cuda device %d has no TensorFloat-32 (compute capability %d.%d, 8.0 is needed); use tensor_cores false", state->device,
+                     properties.major, properties.minor);
   CUDA_TRY(ctx, cudaDeviceGetAttribute(&state->limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, state->device), state->device);
   CUDA_TRY(ctx, cudaStreamCreateWithFlags(&state->compute, cudaStreamNonBlocking), 0);
   CUDA_TRY(ctx, cudaStreamCreateWithFlags(&state->gram, cudaStreamNonBlocking), 0);
@@ -388,18 +392,36 @@ void *slope_rows(const sntk_neurons *v, const logit_slab *slab, int half) { retu
 
 /* ---- statistics ---- */
 
-/* Merges what came from the device, rows of (max, sum, shift, t...), into the host's. */
+/* Beyond this the engine moves the base and takes the statistics again, so that an expm1 that overflows is no failure; far above the engine's limit. */
+constexpr double SHIFT_BEYOND = 60.0;
+/* A float32 exponent's offset is rounded in units of |max| 2^-24: above this a softmax would lose its accuracy, and then its sum. */
+constexpr double LARGEST_FLOAT_MAX = 1 << 20;
+
+/* Merges what came from the device, rows of (max, sum, shift, t...), into the host's. Layouts with a base keep their maximum; the device's is that
+ * one rounded to the computation's type. */
 sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *rows, sntk_stats *stats) {
-  const int64_t width = stats->outputs + 3;
+  const int64_t p = stats->outputs, width = p + 3;
+  const bool softmax = v->activation == SNTK_SOFTMAX;
   for (int64_t i = 0; i < stats->samples; i++) {
     const double *row = rows + i * width;
-    bool finite = isfinite(row[1]) && isfinite(row[2]) && (v->activation != SNTK_SOFTMAX || isfinite(row[0]));
-    for (int64_t l = 0; l < stats->outputs; l++) finite = finite && isfinite(row[3 + l]);
+    double *t = &stats->t[i * p];
+    if (row[2] > stats->shift_max && isfinite(row[2])) stats->shift_max = row[2];
+    if (v->layout != SNTK_LAYOUT_PLAIN && isfinite(row[2]) && row[2] > SHIFT_BEYOND) continue;
+    bool finite = isfinite(row[1]) && isfinite(row[2]) && (!softmax || isfinite(row[0]));
+    for (int64_t l = 0; l < p; l++) finite = finite && isfinite(row[3 + l]);
     if (!finite)
       return sntk_fail(ctx, SNTK_ERR_OVERFLOW, "sample %lld: a logit or activation is not finite; use a smaller sigma, smaller inputs or a smaller eta",
                        static_cast<long long>(i));
-    if (row[2] > stats->shift_max) stats->shift_max = row[2];
-    sntk_merge(&stats->max[i], &stats->sum[i], &stats->t[i * stats->outputs], row[0], row[1], row + 3, stats->outputs);
+    if (softmax && v->type == SNTK_F32 && fabs(row[0]) > LARGEST_FLOAT_MAX)
+      return sntk_fail(ctx, SNTK_ERR_OVERFLOW, "sample %lld: a logit of %g is too large for float32 exponentials, which take up to %g; use precision f64 or smaller inputs",
+                       static_cast<long long>(i), row[0], LARGEST_FLOAT_MAX);
+    if (v->layout == SNTK_LAYOUT_PLAIN) {
+      sntk_merge(&stats->max[i], &stats->sum[i], t, row[0], row[1], row + 3, p);
+      continue;
+    }
+    const double weight = softmax ? exp(row[0] - stats->max[i]) : 1.0;
+    stats->sum[i] += weight * row[1];
+    for (int64_t l = 0; l < p; l++) t[l] += weight * row[3 + l];
   }
   return SNTK_OK;
 }
@@ -874,6 +896,7 @@ sntk_backend make_table() {
 #if defined(SNTK_EMULATED)
   table.emulated = true;
 #endif
+  table.tensor_cores = true;
   table.feature_slabs = 2;
   table.chunk_columns = 1 << 22;
   table.open = cuda_open;

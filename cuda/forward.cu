@@ -13,6 +13,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "elements.cuh"
 #include "kernels.cuh"
 #include "tile.cuh"
 
@@ -27,59 +28,6 @@ struct forward_arguments {
   const double *fixed_max;
   double *partial; /* chunks x samples x (outputs + 3) */
 };
-
-/* Below any logit, with room for its product with log2 e: where a thread has seen only columns beyond the end, exp(-inf - lowest) must be 0
- * and not NaN. */
-template <class R>
-__device__ __forceinline__ R lowest() {
-  return R(-1e38);
-}
-
-/* The change of relu from z to z + d, and the difference of two neurons of a pair, without cancellation where both sides are positive. */
-template <class R>
-__device__ __forceinline__ R relu(R z) { return z < R(0) ? R(0) : z; }
-template <class R>
-__device__ __forceinline__ R relu_change(R z, R d) { return z > R(0) && z + d > R(0) ? d : relu(z + d) - relu(z); }
-template <class R>
-__device__ __forceinline__ R relu_difference(R z, R d1, R d2) {
-  return z + d1 > R(0) && z + d2 > R(0) ? d1 - d2 : relu(z + d1) - relu(z + d2);
-}
-
-/* What one column adds: phi to the signed sums, part to the plain sum. a: logits of the base or weights and of the shifts. */
-template <class R, int LAYOUT, int ACT>
-__device__ __forceinline__ void contribution(const R *a, R shift, R *phi, R *part) {
-  if (LAYOUT == SNTK_LAYOUT_PLAIN) {
-    *phi = ACT == SNTK_RELU ? relu(a[0]) : exp_minus(a[0], shift);
-    *part = *phi;
-  } else if (ACT == SNTK_RELU) {
-    *phi = LAYOUT == SNTK_LAYOUT_DISPLACED ? relu_change(a[0], a[1]) : relu_difference(a[0], a[1], a[2]);
-    *part = R(0);
-  } else {
-    const R e = exp_minus(a[0], shift), e1 = expm1_short(a[1]);
-    if (LAYOUT == SNTK_LAYOUT_DISPLACED) {
-      *phi = e * e1;
-      *part = *phi;
-    } else {
-      const R e2 = expm1_short(a[2]);
-      *phi = e * (e1 - e2);
-      *part = e * (e1 + e2);
-    }
-  }
-}
-
-template <class R>
-__device__ __forceinline__ R lane_max(R v) {
-#pragma unroll
-  for (int o = 1; o < TILE_X; o *= 2) v = larger(v, __shfl_xor_sync(0xffffffffu, v, o));
-  return v;
-}
-
-template <class R>
-__device__ __forceinline__ R lane_sum(R v) {
-#pragma unroll
-  for (int o = 1; o < TILE_X; o *= 2) v += __shfl_xor_sync(0xffffffffu, v, o);
-  return v;
-}
 
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
 __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_arguments a) {
@@ -168,7 +116,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
         R top = acc[0][i][0];
 #pragma unroll
         for (int j = 1; j < TJ; j++) top = larger(top, acc[0][i][j]);
-        if (!ONE) top = lane_max(top); /* a row's factor must be one for all its columns */
+        if (!ONE) top = lanes_max<TILE_X>(top); /* a row's factor must be one for all its columns */
         const bool grew = top > max[i];
         if (grew) {
           const R scale = exp_minus(max[i], exp_shift(top));
@@ -238,13 +186,13 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
 #pragma unroll
   for (int i = 0; i < TI; i++) {
     if (RUNNING_MAX && ONE) {
-      const R top = lane_max(max[i]);
+      const R top = lanes_max<TILE_X>(max[i]);
       const R scale = exp_minus(max[i], exp_shift(top));
       sum[i] *= scale;
       t[i] *= scale;
       max[i] = top;
     }
-    const R whole = lane_sum(sum[i]), signed_sum = ONE ? lane_sum(t[i]) : R(0), shift = lane_max(widest[i]);
+    const R whole = lanes_sum<TILE_X>(sum[i]), signed_sum = ONE ? lanes_sum<TILE_X>(t[i]) : R(0), shift = lanes_max<TILE_X>(widest[i]);
     const int row = ty * TI + i;
     if (tx == 0 && row < rows) {
       out[row * width + 0] = max[i];
@@ -353,10 +301,16 @@ constexpr int64_t CHUNK_MOST = 8192;
 forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, int64_t samples) {
   forward_plan plan = {};
   if (v.dim > 4096 || v.outputs > 4096) return plan; /* far beyond shared memory */
-  if (v.type == SNTK_F32)
+  if (tensor_takes(limits, v) && tensor_shared_bytes(v, false) <= limits.shared_bytes) {
+    plan.fused = plan.tensor = true;
+    plan.rows = TENSOR_TILE_SAMPLES / TILE_Y;
+    plan.dp = static_cast<int>((v.dim + 15) / 16 * 16);
+    plan.shared_bytes = tensor_shared_bytes(v, false);
+  } else if (v.type == SNTK_F32) {
     shape_by_layout<float>(&plan, limits, v, tall_tiles(v));
-  else
+  } else {
     shape_by_layout<double>(&plan, limits, v, false);
+  }
   if (!plan.fused) return plan;
   /* at least two waves of blocks, two on a multiprocessor, each chunk a whole number of the widest tiles */
   const int64_t tiles = (samples + TILE_Y * plan.rows - 1) / (TILE_Y * plan.rows), wanted = (4 * limits.multiprocessors + tiles - 1) / tiles;
@@ -370,6 +324,10 @@ forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, in
 
 cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples, const double *fixed_max,
                            double *partial, double *out) {
+  if (plan.tensor) {
+    const cudaError_t error = launch_tensor_forward(stream, plan, v, x, samples, fixed_max, partial);
+    return error == cudaSuccess ? launch_merge(stream, partial, plan.chunks, samples, v.outputs, out) : error;
+  }
   forward_arguments a = {};
   a.x = x;
   a.w[0] = v.base;

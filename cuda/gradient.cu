@@ -13,6 +13,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "elements.cuh"
 #include "kernels.cuh"
 #include "tile.cuh"
 
@@ -24,53 +25,8 @@ struct gradient_arguments {
   int64_t ld, ld_signs, count, samples, samples_per_split;
   int dim, dp, outputs, pp, stages;
   unsigned tiles;
-  bool partial;         /* write to out as partial gradients of a split: splits x halves x dim x count */
-  bool descend;         /* out += -eta g, else out = g */
-  double eta;
-  void *out[2];
-  int64_t ld_out;
-  double *norms;        /* a pair for each block, descend only */
+  gradient_target target;
 };
-
-/* Sum over the block of a pair, in a fixed order; thread 0 writes. scratch: 2 x 4 doubles. */
-__device__ __forceinline__ void store_block_pair(double a, double b, double *scratch, double *to) {
-  const int thread = threadIdx.x, warps = TILE_THREADS / 32;
-#pragma unroll
-  for (int o = 16; o > 0; o /= 2) {
-    a += __shfl_xor_sync(0xffffffffu, a, o);
-    b += __shfl_xor_sync(0xffffffffu, b, o);
-  }
-  __syncthreads();
-  if (thread % 32 == 0) {
-    scratch[2 * (thread / 32)] = a;
-    scratch[2 * (thread / 32) + 1] = b;
-  }
-  __syncthreads();
-  if (thread == 0) {
-    a = b = 0.0;
-    for (int w = 0; w < warps; w++) {
-      a += scratch[2 * w];
-      b += scratch[2 * w + 1];
-    }
-    to[0] = a;
-    to[1] = b;
-  }
-}
-
-/* *w += -eta g as stored; adds |update|^2 and |stored - update|^2. */
-template <class R>
-__device__ __forceinline__ void descend_one(R step, R g, R *w, double *square, double *lost) {
-  const R update = step * g, before = *w, after = before + update;
-  *w = after;
-  const double miss = (static_cast<double>(after) - static_cast<double>(before)) - static_cast<double>(update);
-  *square += static_cast<double>(update) * static_cast<double>(update);
-  *lost += miss * miss;
-}
-
-template <class R, int ACT>
-__device__ __forceinline__ R slope_of(R z, R shift) {
-  return ACT == SNTK_RELU ? (z > R(0) ? R(1) : R(0)) : exp_minus(z, shift);
-}
 
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
 __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_arguments a) {
@@ -202,20 +158,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
         }
     __syncthreads();
   }
-  double square = 0.0, lost = 0.0;
-  const R step = static_cast<R>(-a.eta);
-  for (int at = thread; at < a.dim * COLS; at += TILE_THREADS) {
-    const int k = at / COLS, c = at % COLS, h = c / TN;
-    const int64_t column = column0 + c % TN;
-    if (column >= a.count) continue;
-    if (a.partial)
-      static_cast<R *>(a.out[0])[((split * HALVES + h) * a.dim + k) * a.count + column] = gs[at];
-    else if (a.descend)
-      descend_one(step, gs[at], static_cast<R *>(a.out[h]) + k * a.ld_out + column, &square, &lost);
-    else
-      static_cast<R *>(a.out[h])[k * a.ld_out + column] = gs[at];
-  }
-  if (a.descend && !a.partial) store_block_pair(square, lost, reinterpret_cast<double *>(ws), a.norms + 2 * static_cast<int64_t>(blockIdx.x));
+  store_gradient<R, TILE_THREADS>(a.target, gs, COLS, TN, HALVES, column0, split, reinterpret_cast<double *>(ws));
 }
 
 /* Adds the partial gradients of the splits in order, then stores or descends. A thread an element, striding over the grid. */
@@ -235,7 +178,7 @@ __global__ void __launch_bounds__(TILE_THREADS) combine_kernel(const R *partial,
     else
       *target = g;
   }
-  if (descend) store_block_pair(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
+  if (descend) store_block_pair<TILE_THREADS>(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
 }
 
 template <class R>
@@ -245,13 +188,25 @@ __global__ void __launch_bounds__(TILE_THREADS) descend_kernel(int64_t rows, int
   double square = 0.0, lost = 0.0;
   for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < rows * cols; at += static_cast<int64_t>(gridDim.x) * TILE_THREADS)
     descend_one(static_cast<R>(-eta), gradient[at / cols * gradient_ld + at % cols], weights + at / cols * ld + at % cols, &square, &lost);
-  store_block_pair(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
+  store_block_pair<TILE_THREADS>(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
 }
 
 /* Blocks of the elementwise kernels: few enough that their pairs of norms are nothing. */
 unsigned elementwise_blocks(int64_t elements) {
   const unsigned blocks = blocks_for(elements, TILE_THREADS);
   return blocks < 4096 ? blocks : 4096;
+}
+
+/* Tiles of neurons; and of samples where those are too few for two blocks a multiprocessor in two waves: a split walks at least two tiles. */
+void cut(gradient_plan *plan, const device_limits &limits, int64_t count, int tile_columns, int64_t samples, int tile_samples) {
+  plan->tiles = (count + tile_columns - 1) / tile_columns;
+  const int64_t wanted = 4 * limits.multiprocessors, sample_tiles = (samples + tile_samples - 1) / tile_samples;
+  int64_t splits = plan->tiles < wanted ? wanted / plan->tiles : 1;
+  if (splits > (sample_tiles + 1) / 2) splits = (sample_tiles + 1) / 2;
+  const int64_t tiles_per_split = (sample_tiles + splits - 1) / splits;
+  plan->samples_per_split = tiles_per_split * tile_samples;
+  plan->splits = (sample_tiles + tiles_per_split - 1) / tiles_per_split;
+  if (plan->tiles * plan->splits > INT32_MAX) plan->fused = false;
 }
 
 template <class R, int LAYOUT, int TI>
@@ -271,15 +226,7 @@ void shape_of(gradient_plan *plan, const device_limits &limits, const sntk_neuro
     break;
   }
   if (!plan->fused) return;
-  plan->tiles = (v.count + S::TN - 1) / S::TN;
-  /* two blocks a multiprocessor for two waves; a split walks at least two tiles of samples */
-  const int64_t wanted = 4 * limits.multiprocessors, sample_tiles = (samples + S::TS - 1) / S::TS;
-  int64_t splits = plan->tiles < wanted ? wanted / plan->tiles : 1;
-  if (splits > (sample_tiles + 1) / 2) splits = (sample_tiles + 1) / 2;
-  const int64_t tiles_per_split = (sample_tiles + splits - 1) / splits;
-  plan->samples_per_split = tiles_per_split * S::TS;
-  plan->splits = (sample_tiles + tiles_per_split - 1) / tiles_per_split;
-  if (plan->tiles * plan->splits > INT32_MAX) plan->fused = false;
+  cut(plan, limits, v.count, S::TN, samples, S::TS);
 }
 
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
@@ -334,10 +281,17 @@ void shape_by_layout(gradient_plan *plan, const device_limits &limits, const snt
 gradient_plan plan_gradient(const device_limits &limits, const sntk_neurons &v, int64_t samples) {
   gradient_plan plan = {};
   if (v.dim > 4096 || v.outputs > 4096) return plan; /* far beyond shared memory */
-  if (v.type == SNTK_F32)
+  if (tensor_takes(limits, v) && tensor_shared_bytes(v, true) <= limits.shared_bytes) {
+    plan.fused = plan.tensor = true;
+    plan.dp = static_cast<int>((v.dim + 15) / 16 * 16);
+    plan.pp = 2;
+    plan.shared_bytes = tensor_shared_bytes(v, true);
+    cut(&plan, limits, v.count, tensor_tile_columns(v), samples, TENSOR_TILE_SAMPLES);
+  } else if (v.type == SNTK_F32) {
     shape_by_layout<float>(&plan, limits, v, samples, tall_tiles(v));
-  else
+  } else {
     shape_by_layout<double>(&plan, limits, v, samples, false);
+  }
   return plan;
 }
 
@@ -368,14 +322,10 @@ cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, cons
   a.pp = plan.pp;
   a.stages = plan.stages;
   a.tiles = static_cast<unsigned>(plan.tiles);
-  a.partial = split;
-  a.descend = descend;
-  a.eta = eta;
-  a.out[0] = split ? partial : out[0];
-  a.out[1] = out[1];
-  a.ld_out = ld;
-  a.norms = norm_partials;
-  cudaError_t error = v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a) : by_layout<double, 4>(stream, plan, v, a);
+  a.target = gradient_target{{split ? partial : out[0], out[1]}, ld, v.count, v.dim, split, descend, eta, norm_partials};
+  cudaError_t error = plan.tensor             ? launch_tensor_gradient(stream, plan, v, x, samples, coefficients, a.target)
+                      : v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a)
+                                           : by_layout<double, 4>(stream, plan, v, a);
   if (error == cudaSuccess && split) {
     const int halves = v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
     const unsigned blocks = elementwise_blocks(halves * v.dim * v.count);

@@ -16,7 +16,8 @@
 /* What a launcher needs to know of the device. */
 struct device_limits {
   int multiprocessors;
-  int shared_bytes; /* most dynamic shared memory a block may ask for */
+  int shared_bytes;  /* most dynamic shared memory a block may ask for */
+  bool tensor_cores; /* asked for, and there: compute capability 8.0 or later */
 };
 
 /* ---- init.cu ---- */
@@ -28,6 +29,7 @@ cudaError_t launch_random_signs(cudaStream_t stream, const sntk_source &source, 
 /* How a statistics pass is cut; the same for the same shape and device. */
 struct forward_plan {
   bool fused;          /* false: too wide an input or too many outputs for the fused kernel */
+  bool tensor;         /* by tensor.cu */
   int rows;            /* TI */
   int dp, pp;          /* padded input dimension and outputs */
   int64_t chunk, chunks;
@@ -44,7 +46,7 @@ cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const 
 
 /* Per-sample coefficients of a pull, in the computation's type: rows of (exponent shift, c, r...), normalizer and scale folded in. */
 struct gradient_plan {
-  bool fused;
+  bool fused, tensor;
   int rows; /* TI */
   int dp, pp;
   int64_t tiles, splits, samples_per_split;
@@ -66,6 +68,20 @@ int64_t gradient_norm_pairs(const gradient_plan &plan, const sntk_neurons &v);
 cudaError_t launch_descend(cudaStream_t stream, sntk_precision type, int64_t rows, int64_t cols, double eta, const void *gradient, int64_t gradient_ld,
                            void *weights, int64_t ld, double *norm_partials, double *norms);
 int64_t descend_norm_pairs(int64_t rows, int64_t cols);
+
+/* ---- tensor.cu: the fused passes on tensor cores ---- */
+
+struct gradient_target;
+
+/* Does tensor.cu take this network? Its dp is a multiple of 16, its tiles are of 128 samples and tensor_tile_columns neurons. */
+bool tensor_takes(const device_limits &limits, const sntk_neurons &v);
+int tensor_tile_columns(const sntk_neurons &v);
+int tensor_shared_bytes(const sntk_neurons &v, bool gradient);
+constexpr int TENSOR_TILE_SAMPLES = 128;
+cudaError_t launch_tensor_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
+                                  const double *fixed_max, double *partial);
+cudaError_t launch_tensor_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
+                                   const void *coefficients, const gradient_target &target);
 
 /* ---- features.cu: what needs a slab of logits in memory ---- */
 

@@ -75,7 +75,8 @@ sntk_status app_open_backend(app *a) {
   const sntk_context_options options = {.backend = sntk_config_text(a->config, "backend"),
                                         .device = a->options.device,
                                         .threads = (int)sntk_config_int(a->config, "threads"),
-                                        .memory_limit = a->options.memory_limit};
+                                        .memory_limit = a->options.memory_limit,
+                                        .tensor_cores = sntk_config_bool(a->config, "tensor_cores")};
   return sntk_context_open(a->ctx, &options);
 }
 
@@ -378,6 +379,7 @@ json_t *app_point(app *a, const app_problem *problem, const char *kind, const ch
   json_object_set_new(point, "seed", json_integer((json_int_t)o->seed));
   json_object_set_new(point, "backend", json_string(sntk_context_backend(a->ctx)));
   json_object_set_new(point, "precision", json_string(word(problem, "precision")));
+  if (sntk_config_bool(problem->config, "tensor_cores")) json_object_set_new(point, "tensor_cores", json_true());
   json_object_set_new(point, "computed_in", json_string(computed == SNTK_F32 ? "f32" : "f64"));
   return point;
 }

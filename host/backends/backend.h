@@ -88,6 +88,7 @@ typedef struct sntk_source {
 typedef struct sntk_backend {
   const char *name;
   bool emulated;         /* device code run on the host: a test of correctness, never a figure of speed */
+  bool tensor_cores; /* takes ctx->tensor_cores */
   int feature_slabs;     /* slabs of features that the engine alternates between: 2 where one is filled while the other is multiplied */
   int64_t chunk_columns; /* columns that a stored network is handed over in, so that an interrupt is seen in between */
   sntk_status (*open)(sntk_context *ctx, int device);

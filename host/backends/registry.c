@@ -2,8 +2,8 @@
  * @file registry.c
  * @brief Finds a backend by name and opens it for a context.
  *
- * The host backends are built in. The cuda backend is a module, opened at run time: a program linked to cuBLAS and cuSOLVER would take
- * hundreds of megabytes before it did anything, and would not start where they are absent.
+ * The host backends are built in. The cuda backend is a module, opened at run time: a program linked to cuBLAS and
+ * cuSOLVER would take hundreds of megabytes before it did anything, and would not start where they are absent.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -39,7 +39,8 @@ static void own_folder(char *folder, size_t size) {
   if (slash) snprintf(folder, size, "%.*s", (int)(slash - info.dli_fname), info.dli_fname);
 }
 
-/* Beside this code (build tree, library), where the install puts it seen from the program, or anywhere on the loader's path. */
+/* Beside this code (build tree, library), where the install puts it seen from the program, or anywhere on the loader's
+ * path. */
 static void *open_module(char *reason, size_t size) {
   static const char name[] = "libsoftntk_cuda.so";
   char folder[PATH_CHARS / 2], path[PATH_CHARS];
@@ -70,7 +71,8 @@ static const sntk_backend *cuda_backend(char *reason, size_t size) {
   *(void **)&version = dlsym(module, "sntk_cuda_module_version");
   *(void **)&entry = dlsym(module, "sntk_cuda_module");
   if (!version || !entry || strcmp(version(), SNTK_VERSION_STRING) != 0) {
-    snprintf(reason, size, "libsoftntk_cuda.so is of version %s, this is %s", version ? version() : "unknown", SNTK_VERSION_STRING);
+    snprintf(reason, size, "libsoftntk_cuda.so is of version %s, this is %s", version ? version() : "unknown",
+             SNTK_VERSION_STRING);
     dlclose(module);
     return NULL;
   }
@@ -98,6 +100,9 @@ sntk_status sntk_backend_find(sntk_context *ctx, const char *name, const sntk_ba
 static sntk_status open_backend(sntk_context *ctx, const char *name) {
   const sntk_backend *backend;
   SNTK_TRY(sntk_backend_find(ctx, name, &backend));
+  if (ctx->tensor_cores && !backend->tensor_cores)
+    return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend %s has no tensor cores; use tensor_cores false, or --backend cuda",
+                     name);
   SNTK_TRY(backend->open(ctx, ctx->device));
   ctx->backend = backend;
   return SNTK_OK;
@@ -115,15 +120,18 @@ static sntk_status open_best(sntk_context *ctx) {
 }
 
 sntk_status sntk_context_open(sntk_context *ctx, const sntk_context_options *options) {
-  if (ctx->backend) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "this context has backend %s open already", ctx->backend->name);
+  if (ctx->backend)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "this context has backend %s open already", ctx->backend->name);
   if (options->device < 0)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "device %d is negative; devices count from 0", options->device);
   if (options->threads < 0)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%d threads: use a positive number, or 0 for all processors", options->threads);
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%d threads: use a positive number, or 0 for all processors",
+                     options->threads);
   if (options->memory_limit < 0) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "the memory limit is negative");
   ctx->threads = options->threads;
   ctx->memory_limit = options->memory_limit;
   ctx->device = options->device;
+  ctx->tensor_cores = options->tensor_cores;
   const char *name = options->backend ? options->backend : "auto";
   return strcmp(name, "auto") == 0 ? open_best(ctx) : open_backend(ctx, name);
 }
@@ -146,7 +154,9 @@ sntk_precision sntk_context_precision(const sntk_context *ctx, sntk_precision wa
 
 int64_t sntk_context_memory(const sntk_context *ctx) {
   const int64_t there = ctx->backend && ctx->backend->memory ? ctx->backend->memory(ctx) : sntk_host_memory();
-  /* a limit above what a device has would plan for an allocation that must fail; on the host it is the user's own judgement */
-  if (ctx->memory_limit > 0 && (ctx->memory_limit < there || !ctx->backend || !ctx->backend->memory)) return ctx->memory_limit;
+  /* a limit above what a device has would plan for an allocation that must fail; on the host it is the user's own
+   * judgement */
+  if (ctx->memory_limit > 0 && (ctx->memory_limit < there || !ctx->backend || !ctx->backend->memory))
+    return ctx->memory_limit;
   return there;
 }

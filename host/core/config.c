@@ -45,6 +45,8 @@ static const sntk_config_row rows[] = {
     {"backend", CHOICE("auto|ref|cpu|cuda"), .default_value = "auto", .no_axis = true, .help = "what computes"},
     {"threads", WHOLE(0, 4096), .default_value = "0", .no_axis = true,
      .help = "host threads; 0: OMP_NUM_THREADS, else all"},
+    {"tensor_cores", .type = SNTK_CONFIG_BOOL, .default_value = "false", .no_axis = true,
+     .help = "cuda, f32: products of the fused passes on tensor cores, three TensorFloat-32 products each"},
 
     {"network.activation", CHOICE("softmax|relu|exp"), .help = "softmax over the width, or a function of each neuron"},
     {"network.width", WHOLE(1, POWER_OF_2(40)), .help = "neurons m; even with symmetric initialization"},

@@ -24,6 +24,7 @@ struct sntk_context {
   const struct sntk_backend *backend; /* NULL until opened */
   void *backend_state;                /* the backend's own */
   int device, threads;
+  bool tensor_cores; /* asked for; a backend without them refuses */
   int64_t memory_limit; /* 0: none given */
   char device_name[SNTK_DEVICE_CHARS];
   char error[SNTK_ERROR_CHARS];

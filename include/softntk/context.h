@@ -31,10 +31,11 @@ typedef struct sntk_context_options {
   int device;           /**< index of the device; the host backends have only 0 */
   int threads;          /**< host threads; 0: OMP_NUM_THREADS, else all processors the process may use */
   int64_t memory_limit; /**< bytes the engine may plan for; 0: what the machine has available */
+  bool tensor_cores;    /**< cuda, f32: matrix products of the fused passes as three TensorFloat-32 products each */
 } sntk_context_options;
 
 #define SNTK_CONTEXT_OPTIONS_INIT                                                                                      \
-  { "auto", 0, 0, 0 }
+  { "auto", 0, 0, 0, false }
 
 /** @brief A unit of work under way, for a progress line. */
 typedef struct sntk_progress {

@@ -239,6 +239,66 @@ static void tolerance_zero_runs_every_step(void **state) {
   sntk_context_free(ctx);
 }
 
+/* A residual of zero meets any tolerance but zero, which asks for every step. */
+static void a_loss_of_zero_stays_there(void **state) {
+  (void)state;
+  sntk_context *ctx = open_context("cpu", 1);
+  for (int turn = 0; turn < 3; turn++) {
+    experiment e = make_experiment((sntk_activation)turn, 5, 4, 2, 20, 3);
+    memset(e.targets, 0, 10 * sizeof *e.targets);
+    e.network.form = SNTK_FORM_DISPLACEMENT; /* pairs cancel exactly: F = 0 */
+    e.train.steps = 5;
+    e.train.tolerance = 0.0;
+    const outcome o = run(ctx, &e);
+    assert_int_equal(o.status, SNTK_OK);
+    assert_int_equal(o.result.steps, 5);
+    assert_false(o.result.converged || o.result.below_resolution);
+    assert_near(o.result.loss, 0.0, 0.0);
+    assert_near(o.moved, 0.0, 0.0);
+    assert_near(o.result.update_lost, 0.0, 0.0);
+    pool_clear();
+  }
+  sntk_context_free(ctx);
+}
+
+/* |stored update - update|_F / |update|_F of one step: the update from float64, the stored one from the weights. Their
+ * gradients differ by float32's error in it, C eps with C below 100 here. */
+static void lost_updates_are_measured(void **state) {
+  (void)state;
+  sntk_context *ctx = open_context("cpu", 1);
+  static const double etas[] = {1e-1, 1e-3, 1e-4, 1e-6};
+  for (int turn = 0; turn < 3 * LENGTH(etas); turn++) {
+    experiment e = make_experiment((sntk_activation)(turn % 3), 8, 4, 1, 400, 3);
+    e.network.form = SNTK_FORM_PLAIN;
+    e.train.steps = 1;
+    e.train.tolerance = 0.0;
+    e.train.eta_rule = SNTK_ETA_VALUE;
+    e.train.eta = etas[turn / 3];
+    const int64_t count = 4 * 400;
+    double *before = reals(count), *update = reals(count), *stored = reals(count);
+    sntk_network *net = make_network(ctx, &e.network);
+    assert_ok(ctx, sntk_network_weights(ctx, net, 0, 400, before));
+    sntk_network_free(net);
+    e.network.form = SNTK_FORM_DISPLACEMENT; /* in float64 too: plain float64 would lose some of the smallest */
+    const outcome exact = run(ctx, &e);
+    e.network.form = SNTK_FORM_PLAIN;
+    e.network.precision = SNTK_F32;
+    const outcome plain = run(ctx, &e);
+    for (int64_t j = 0; j < count; j++) {
+      update[j] = exact.weights[j] - before[j];
+      stored[j] = plain.weights[j] - before[j];
+    }
+    const double lost = distance(stored, update, count) / distance(update, NULL, count);
+    snprintf(support_case, sizeof support_case, "%s, eta %g", activation_names[turn % 3], e.train.eta);
+    assert_near(plain.result.update_lost, lost, 100.0 * EPS32 + 0.01 * lost);
+    assert_int_equal(plain.result.below_resolution, plain.result.update_lost > SNTK_UPDATE_LOST_LIMIT);
+    if (turn / 3 == 3) assert_true(plain.result.below_resolution);
+    if (turn / 3 == 0) assert_false(plain.result.below_resolution);
+    pool_clear();
+  }
+  sntk_context_free(ctx);
+}
+
 static void divergence_is_reported_with_the_result_kept(void **state) {
   (void)state;
   sntk_context *contexts[] = {open_context("ref", 1), open_context("cpu", 1)};
@@ -589,6 +649,8 @@ int main(void) {
       cmocka_unit_test_teardown(eta_theory_is_the_formula, pool_teardown),
       cmocka_unit_test_teardown(no_steps_change_nothing, pool_teardown),
       cmocka_unit_test_teardown(tolerance_zero_runs_every_step, pool_teardown),
+      cmocka_unit_test_teardown(a_loss_of_zero_stays_there, pool_teardown),
+      cmocka_unit_test_teardown(lost_updates_are_measured, pool_teardown),
       cmocka_unit_test_teardown(divergence_is_reported_with_the_result_kept, pool_teardown),
       cmocka_unit_test_teardown(overflow_is_reported_with_the_result_kept, pool_teardown),
       cmocka_unit_test_teardown(arguments_outside_their_domain, pool_teardown),

@@ -886,6 +886,7 @@ static void test_grid_errors(void **state) {
                                       "precision",
                                       "backend",
                                       "threads",
+                                      "tensor_cores",
                                       "network.weights",
                                       "network.signs",
                                       "data.inputs",
@@ -974,7 +975,8 @@ static void test_json(void **state) {
       "grid: {train.eta: [theory, 2.5], seed: [3]}\n");
   json_t *json = sntk_config_to_json(config);
   json_t *want = json_loads(
-      "{\"name\": \"t\", \"seed\": 1, \"precision\": \"f32\", \"backend\": \"auto\", \"threads\": 0,"
+      "{\"name\": \"t\", \"seed\": 1, \"precision\": \"f32\", \"backend\": \"auto\", \"threads\": 0, \"tensor_cores\": "
+      "false,"
       " \"network\": {\"activation\": \"relu\", \"width\": 64, \"sigma\": 2.0, \"scale\": \"ntk\", \"init\": "
       "\"symmetric\", \"form\": \"auto\"},"
       " \"data\": {\"normalize\": \"unit-ball\", \"inputs\": \"x.npy\", \"header\": \"auto\", \"label_columns\": [3, "
