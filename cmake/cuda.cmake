@@ -1,6 +1,7 @@
 # The cuda backend as a module: libsoftntk_cuda.so, by nvcc (SNTK_CUDA=ON) or by the host compiler against the emulator (EMULATE).
 
-set(SOFTNTK_CUDA_SOURCES cuda/backend.cu cuda/features.cu cuda/forward.cu cuda/gradient.cu cuda/init.cu cuda/reduce.cu)
+set(SOFTNTK_CUDA_SOURCES cuda/backend.cu cuda/features.cu cuda/forward.cu cuda/gradient.cu cuda/init.cu cuda/reduce.cu
+    cuda/tensor.cu)
 # The module brings its own copy of what it needs of the core, so that it can be opened by program and library alike.
 set(SOFTNTK_CUDA_HOST_SOURCES host/core/core.c host/core/memory.c host/core/status.c)
 
@@ -41,12 +42,22 @@ if(SNTK_CUDA_KIND STREQUAL "ON")
     $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Werror=all-warnings -Xptxas=-warn-spills,-Werror -Xcompiler=-Wall,-ffp-contract=off>)
   target_link_libraries(softntk_cuda PRIVATE CUDA::cublas CUDA::cusolver)
 elseif(SNTK_CUDA_KIND STREQUAL "EMULATE")
+  # PLAIN for speed; ADDRESS and RACE find more and are slower (tests/emulator/README.md).
+  set(SNTK_EMULATE_MODE PLAIN CACHE STRING "Checks of the emulated kernels: PLAIN, ADDRESS or RACE")
+  set_property(CACHE SNTK_EMULATE_MODE PROPERTY STRINGS PLAIN ADDRESS RACE)
+  if(SNTK_EMULATE_MODE STREQUAL "ADDRESS" AND NOT CMAKE_C_FLAGS MATCHES "-fsanitize=[a-z,]*address")
+    message(FATAL_ERROR "SNTK_EMULATE_MODE=ADDRESS needs the whole program built with AddressSanitizer: use the preset emulate-asan")
+  endif()
   enable_language(CXX)
+  if(SNTK_BUILD_TESTS)
+    enable_testing() # before the folder that registers the emulator's own tests
+  endif()
   add_subdirectory(tests/emulator)
-  set_source_files_properties(${SOFTNTK_CUDA_SOURCES} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++;-ffp-contract=off")
+  set_source_files_properties(${SOFTNTK_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
   add_library(softntk_cuda MODULE ${SOFTNTK_CUDA_SOURCES} ${SOFTNTK_CUDA_HOST_SOURCES})
-  set_target_properties(softntk_cuda PROPERTIES CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden)
-  target_link_libraries(softntk_cuda PRIVATE softntk_emulator ${OPENBLAS_LIBRARY})
+  set_target_properties(softntk_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden)
+  target_compile_options(softntk_cuda PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${SNTK_WERROR}>>:-Werror>)
+  softntk_emulate(softntk_cuda ${SNTK_EMULATE_MODE})
 endif()
 
 if(TARGET softntk_cuda)

@@ -242,7 +242,7 @@ sntk_status open_device(sntk_context *ctx, cuda_state *state) {
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) {
     cudaGetLastError();
-    return sntk_fail(ctx, SNTK_ERR_DEVICE, "no CUDA device: %s", cudaGetErrorString(error));
+    return sntk_fail(ctx, SNTK_ERR_DEVICE, "no CUDA device: cudaGetDeviceCount: %s", cudaGetErrorString(error));
   }
   if (state->device >= count)
     return sntk_fail(ctx, SNTK_ERR_DEVICE, "cuda device %d does not exist; this machine has %d, counted from 0", state->device, count);
@@ -406,7 +406,7 @@ sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *r
     const double *row = rows + i * width;
     double *t = &stats->t[i * p];
     if (row[2] > stats->shift_max && isfinite(row[2])) stats->shift_max = row[2];
-    if (v->layout != SNTK_LAYOUT_PLAIN && isfinite(row[2]) && row[2] > SHIFT_BEYOND) continue;
+    if (v->layout != SNTK_LAYOUT_PLAIN && v->activation != SNTK_RELU && isfinite(row[2]) && row[2] > SHIFT_BEYOND) continue;
     bool finite = isfinite(row[1]) && isfinite(row[2]) && (!softmax || isfinite(row[0]));
     for (int64_t l = 0; l < p; l++) finite = finite && isfinite(row[3 + l]);
     if (!finite)
@@ -879,6 +879,13 @@ sntk_status cuda_unpair(sntk_context *ctx, const sntk_neurons *paired, sntk_neur
   return SNTK_OK;
 }
 
+sntk_status cuda_widen(sntk_context *ctx, const sntk_neurons *v, sntk_neurons *to) {
+  cuda_state *state = state_of(ctx);
+  for (int h = 0; h < halves(v); h++) CUDA_TRY(ctx, launch_read_weights(state->compute, *v, h, static_cast<double *>(to->base), to->ld), v->count);
+  CUDA_TRY(ctx, launch_single_signs(state->compute, *v, to->signs, to->ld_signs), v->count);
+  return SNTK_OK;
+}
+
 sntk_status cuda_read_weights(sntk_context *ctx, const sntk_neurons *v, double *out, int64_t ld) {
   cuda_state *state = state_of(ctx);
   const int64_t columns = sntk_neuron_count(v);
@@ -922,6 +929,7 @@ sntk_backend make_table() {
   table.eigenvalues = cuda_eigenvalues;
   table.movement = cuda_movement;
   table.move_base = cuda_move_base;
+  table.widen = cuda_widen;
   table.unpair = cuda_unpair;
   table.profile = cuda_profile;
   table.read_weights = cuda_read_weights;

@@ -79,6 +79,10 @@ static __device__ __forceinline__ double exp_minus(double x, double shift) { ret
 static __device__ __forceinline__ float exp_shift(float max) { return max * 1.44269504f; }
 static __device__ __forceinline__ double exp_shift(double max) { return max; }
 
+/* What turns exponentials of one shift into those of another; 1 where they are the same. */
+static __device__ __forceinline__ float exp_rescale(float before, float shift) { return exp2_fast(before - shift); }
+static __device__ __forceinline__ double exp_rescale(double before, double shift) { return before == shift ? 1.0 : exp(before - shift); }
+
 /* exp(x) - 1 without cancellation for |x| up to a few units. float: x = n ln 2 + r, r + r^2 P(r) as in the cpu backend. */
 static __device__ __forceinline__ float expm1_short(float x) {
   const float n = rintf(x * 1.44269504f);
@@ -97,49 +101,90 @@ static __device__ __forceinline__ double expm1_short(double x) { return expm1(x)
 
 /* ---- copies into shared memory that do not stop the thread ---- */
 
-/* rows x cols elements from global `from` (ld) to shared `to` (to_rows x to_cols, no gaps), by all threads of the block; what lies beyond `rows` or
- * `cols` becomes 0. 16 bytes at a time where everything is aligned and whole, else an element at a time. The caller commits, waits and
- * synchronizes. Rows and columns advance by steps taken once: a division for each vector would cost more than its copy. */
+/* How the vectors of a tile are dealt to the threads: a thread's first one, and the way to its next. Taken once a kernel, since its divisions cost
+ * more than a copy. */
+struct copy_turns {
+  int row, col, step_row, step_col;
+};
+
 template <class R, int THREADS>
-static __device__ __forceinline__ void copy_async(R *to, int to_rows, int to_cols, const R *from, int64_t ld, int64_t rows, int64_t cols, int thread) {
+static __device__ __forceinline__ copy_turns deal(int cols, int thread) {
   constexpr int V = vec16<R>::count;
-  const int vectors = to_cols / V;
-  const int step_row = THREADS / vectors, step_col = THREADS % vectors * V;
-  int row = thread / vectors, col = thread % vectors * V;
-  if ((reinterpret_cast<uintptr_t>(from) | static_cast<uintptr_t>(ld * static_cast<int64_t>(sizeof(R)))) % 16 == 0 && rows >= to_rows && cols >= to_cols) {
-    const R *source = from + row * ld + col;
-    R *target = to + row * to_cols + col;
-    const int64_t source_step = step_row * ld + step_col, source_wrap = ld - to_cols;
-    const int target_step = step_row * to_cols + step_col;
-#pragma unroll 1
-    for (; row < to_rows; row += step_row) {
-      __pipeline_memcpy_async(target, source, 16);
-      source += source_step;
-      target += target_step;
-      col += step_col;
-      if (col >= to_cols) { /* into the next row; in `to` that is where it already points */
-        col -= to_cols;
-        row++;
-        source += source_wrap;
-      }
-    }
-    return;
+  const int vectors = cols / V;
+  return {thread / vectors, thread % vectors * V, THREADS / vectors, THREADS % vectors * V};
+}
+
+/* The next turn; `to_cols` as dealt. */
+static __device__ __forceinline__ void advance(const copy_turns &t, int to_cols, int *row, int *col) {
+  *row += t.step_row;
+  *col += t.step_col;
+  if (*col >= to_cols) {
+    *col -= to_cols;
+    *row += 1;
   }
+}
+
+/* copy_async where vectors are not whole or not aligned: an element at a time. */
+template <class R>
+static __device__ __forceinline__ void copy_elements(R *to, int row_step, int vector_step, int to_rows, int to_cols, const copy_turns &t, const R *from,
+                                                     int64_t ld, int rows, int cols) {
+  constexpr int V = vec16<R>::count;
+  int row = t.row, col = t.col;
 #pragma unroll 1
-  for (; row < to_rows; row += step_row) {
+  while (row < to_rows) {
 #pragma unroll 1
     for (int e = 0; e < V; e++) {
-      R *target = to + row * to_cols + col + e;
+      R *target = to + row * row_step + col / V * vector_step + e;
       if (row < rows && col + e < cols)
         __pipeline_memcpy_async(target, from + row * ld + col + e, sizeof(R));
       else
         *target = R(0);
     }
-    col += step_col;
-    if (col >= to_cols) {
-      col -= to_cols;
-      row++;
+    advance(t, to_cols, &row, &col);
+  }
+}
+
+/* rows x cols elements from global `from` (ld) to a shared tile of to_rows x to_cols, by all threads of the block; what lies beyond `rows` or `cols`
+ * becomes 0. In shared memory rows are row_step apart and the vectors of a row vector_step. The caller commits, waits and synchronizes. */
+template <class R>
+static __device__ __forceinline__ void copy_async(R *to, int row_step, int vector_step, int to_rows, int to_cols, const copy_turns &t, const R *from,
+                                                  int64_t ld, int64_t rows, int64_t cols) {
+  constexpr int V = vec16<R>::count;
+  const int have_rows = rows < to_rows ? static_cast<int>(rows) : to_rows, have_cols = cols < to_cols ? static_cast<int>(cols) : to_cols;
+  const uintptr_t alignment = reinterpret_cast<uintptr_t>(from) | static_cast<uintptr_t>(ld * static_cast<int64_t>(sizeof(R)));
+  if (alignment % 16 != 0 || have_cols % V != 0) {
+    copy_elements(to, row_step, vector_step, to_rows, to_cols, t, from, ld, have_rows, have_cols);
+    return;
+  }
+  const R zeros[V] = {};
+  const R *source = from + t.row * ld + t.col;
+  R *target = to + t.row * row_step + t.col / V * vector_step;
+  int row = t.row, col = t.col;
+  if (t.step_col == 0) { /* a thread keeps its column */
+    const int last = col < have_cols ? have_rows : 0;
+    const int64_t source_step = t.step_row * ld;
+    const int target_step = t.step_row * row_step;
+#pragma unroll 1
+    for (; row < last; row += t.step_row) {
+      __pipeline_memcpy_async(target, source, 16);
+      source += source_step;
+      target += target_step;
     }
+#pragma unroll 1
+    for (; row < to_rows; row += t.step_row) {
+      store16(target, zeros);
+      target += target_step;
+    }
+    return;
+  }
+#pragma unroll 1
+  while (row < to_rows) {
+    target = to + row * row_step + col / V * vector_step;
+    if (row < have_rows && col < have_cols)
+      __pipeline_memcpy_async(target, from + row * ld + col, 16);
+    else
+      store16(target, zeros);
+    advance(t, to_cols, &row, &col);
   }
 }
 

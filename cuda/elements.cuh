@@ -53,19 +53,30 @@ static __device__ __forceinline__ void contribution(const R *a, R shift, R *phi,
   }
 }
 
+/* check plus zero times every weight of a tile (rows x cols in shared memory), dealt to THREADS: NaN where one is not finite. A logit of -inf would
+ * vanish without a trace in exp and relu. */
+template <int THREADS, class R>
+static __device__ __forceinline__ R zero_times(const R *tile, int ld, int rows, int cols, R check) {
+#pragma unroll 1
+  for (int at = threadIdx.x; at < rows * cols; at += THREADS) check = fused(tile[at / cols * ld + at % cols], R(0), check);
+  return check;
+}
+
 /* exp(z - max), exp(z) or [z > 0]: what multiplies r A - c in G. */
 template <class R, int ACT>
 static __device__ __forceinline__ R slope_of(R z, R shift) {
   return ACT == SNTK_RELU ? (z > R(0) ? R(1) : R(0)) : exp_minus(z, shift);
 }
 
-/* *w += step g as stored; adds |update|^2 and |stored - update|^2. */
+/* *w -= eta g as stored; adds |update|^2 and |stored - update|^2. The update is taken in float64, so that one below the type's smallest number still
+ * counts as lost. */
 template <class R>
-static __device__ __forceinline__ void descend_one(R step, R g, R *w, double *square, double *lost) {
-  const R update = step * g, before = *w, after = before + update;
+static __device__ __forceinline__ void descend_one(double eta, R g, R *w, double *square, double *lost) {
+  const double update = -eta * static_cast<double>(g);
+  const R before = *w, after = before + static_cast<R>(update);
   *w = after;
-  const double miss = (static_cast<double>(after) - static_cast<double>(before)) - static_cast<double>(update);
-  *square += static_cast<double>(update) * static_cast<double>(update);
+  const double miss = (static_cast<double>(after) - static_cast<double>(before)) - update;
+  *square += update * update;
   *lost += miss * miss;
 }
 
@@ -95,17 +106,17 @@ static __device__ __forceinline__ void store_block_pair(double a, double b, doub
   }
 }
 
-/* Sum and maximum over the WIDTH neighbouring lanes that share a row. */
-template <int WIDTH, class R>
+/* Sum and maximum over the WIDTH lanes that share a row: neighbours, or FIRST apart. */
+template <int WIDTH, int FIRST = 1, class R>
 static __device__ __forceinline__ R lanes_sum(R v) {
 #pragma unroll
-  for (int o = 1; o < WIDTH; o *= 2) v += __shfl_xor_sync(0xffffffffu, v, o);
+  for (int o = FIRST; o < WIDTH * FIRST; o *= 2) v += __shfl_xor_sync(0xffffffffu, v, o);
   return v;
 }
-template <int WIDTH, class R>
+template <int WIDTH, int FIRST = 1, class R>
 static __device__ __forceinline__ R lanes_max(R v) {
 #pragma unroll
-  for (int o = 1; o < WIDTH; o *= 2) v = larger(v, __shfl_xor_sync(0xffffffffu, v, o));
+  for (int o = FIRST; o < WIDTH * FIRST; o *= 2) v = larger(v, __shfl_xor_sync(0xffffffffu, v, o));
   return v;
 }
 
@@ -124,7 +135,6 @@ template <class R, int THREADS>
 static __device__ __forceinline__ void store_gradient(const gradient_target &to, const R *g, int ld, int tile_columns, int halves, int64_t column0, int64_t split,
                                                       double *scratch) {
   double square = 0.0, lost = 0.0;
-  const R step = static_cast<R>(-to.eta);
   const int cols = tile_columns * halves;
   for (int64_t at = threadIdx.x; at < to.dim * cols; at += THREADS) {
     const int64_t k = at / cols;
@@ -135,7 +145,7 @@ static __device__ __forceinline__ void store_gradient(const gradient_target &to,
     if (to.partial)
       static_cast<R *>(to.out[0])[((split * halves + h) * to.dim + k) * to.count + column] = value;
     else if (to.descend)
-      descend_one(step, value, static_cast<R *>(to.out[h]) + k * to.ld + column, &square, &lost);
+      descend_one(to.eta, value, static_cast<R *>(to.out[h]) + k * to.ld + column, &square, &lost);
     else
       static_cast<R *>(to.out[h])[k * to.ld + column] = value;
   }

@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(THREADS) slab_statistics_kernel(sntk_activatio
   const int64_t i = blockIdx.x % samples, chunk = blockIdx.x / samples;
   const int64_t j0 = chunk * SLAB_CHUNK, j1 = j0 + SLAB_CHUNK < b ? j0 + SLAB_CHUNK : b;
   R *row = z + i * b;
-  R max = R(0), widest = R(0), sum = R(0);
+  R max = R(0), widest = R(0), sum = R(0), check = R(0); /* check: NaN where a logit is not finite, -inf included */
   if (activation == SNTK_SOFTMAX && d1) {
     max = static_cast<R>(fixed_max[i]);
   } else if (activation == SNTK_SOFTMAX) {
@@ -85,10 +85,11 @@ __global__ void __launch_bounds__(THREADS) slab_statistics_kernel(sntk_activatio
     }
     row[j] = phi;
     sum += part;
+    check = fused(zj, R(0), check);
     widest = larger(widest, larger(fabs(a), fabs(c)));
   }
   sum = block_reduce<R, false>(sum, scratch);
-  widest = block_reduce<R, true>(widest, scratch);
+  widest = block_reduce<R, true>(check == R(0) && widest < R(INFINITY) ? widest : R(INFINITY), scratch);
   double *out = partial + (chunk * samples + i) * (outputs + 3);
   if (thread == 0) {
     out[0] = max;

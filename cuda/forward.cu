@@ -29,32 +29,40 @@ struct forward_arguments {
   double *partial; /* chunks x samples x (outputs + 3) */
 };
 
+/* Reals that the exponentials of a tile take, whose room later holds the signed sums. */
+template <class S>
+__host__ __device__ constexpr int exponentials(int pp) {
+  return (S::TS + GAP_TILE) * S::TN > S::TS * pp ? (S::TS + GAP_TILE) * S::TN : S::TS * pp;
+}
+
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
 __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_arguments a) {
   typedef tile_shape<R, LAYOUT, TI> S;
   constexpr int TJ = S::TJ, TN = S::TN, TS = S::TS, M = S::matrices, V = S::V, T2 = S::T2;
   constexpr bool RUNNING_MAX = LAYOUT == SNTK_LAYOUT_PLAIN && ACT == SNTK_SOFTMAX;
   SNTK_DYNAMIC_SHARED(R, shared);
-  const int thread = threadIdx.x, tx = thread % TILE_X, ty = thread / TILE_X;
+  const int thread = threadIdx.x, tx = tile_x(thread), ty = tile_y(thread);
   /* neighbouring blocks share a chunk of neurons, which comes from memory, and differ in samples, which stay in the cache */
   const int64_t chunk_index = blockIdx.x / a.sample_tiles;
   const int64_t sample0 = static_cast<int64_t>(blockIdx.x % a.sample_tiles) * TS;
   const int64_t chunk0 = chunk_index * a.chunk;
   const int64_t chunk1 = chunk0 + a.chunk < a.count ? chunk0 + a.chunk : a.count;
-  const int dp = a.dp, pp = a.pp;
+  constexpr int X_STEP = vector_step<R>(TS, GAP_COPY), E_STEP = vector_step<R>(TS, GAP_TILE);
+  const int dp = a.dp, pp = ONE ? 1 : a.pp;
   const int weight_tile = M * dp * TN;
-  R *xs = shared;                            /* TS x dp */
-  R *ws = xs + TS * dp;                      /* stages x M x dp x TN */
+  R *xs = shared;                            /* TS x dp, by vectors */
+  R *ws = xs + dp / V * X_STEP;              /* stages x M x dp x TN */
   R *ss = ws + a.stages * weight_tile;       /* stages x pp x TN */
-  R *es = ss + a.stages * pp * TN;           /* ONE: unused; TS x max(TN, pp) */
-  R *factor = es + (ONE ? 0 : TS * (pp > TN ? pp : TN));      /* ONE: unused; TS */
+  R *es = ss + a.stages * pp * TN;           /* ONE: unused; TS x TN by vectors, at the end TS x pp */
+  R *factor = es + (ONE ? 0 : exponentials<S>(pp));           /* ONE: unused; TS */
 
   const int64_t rows = a.samples - sample0 < TS ? a.samples - sample0 : TS;
-  copy_async<R, TILE_THREADS>(xs, TS, dp, static_cast<const R *>(a.x) + sample0 * a.dim, a.dim, rows, a.dim, thread);
+  copy_async<R>(xs, V, X_STEP, TS, dp, deal<R, TILE_THREADS>(dp, thread), static_cast<const R *>(a.x) + sample0 * a.dim, a.dim, rows, a.dim);
+  const copy_turns weight_turns = deal<R, TILE_THREADS>(TN, thread);
   auto load_tile = [&](int stage, int64_t column) {
 #pragma unroll
     for (int w = 0; w < M; w++)
-      copy_async<R, TILE_THREADS>(ws + stage * weight_tile + w * dp * TN, dp, TN, static_cast<const R *>(a.w[w]) + column, a.ld, a.dim, chunk1 - column, thread);
+      copy_async<R>(ws + stage * weight_tile + w * dp * TN, TN, V, dp, TN, weight_turns, static_cast<const R *>(a.w[w]) + column, a.ld, a.dim, chunk1 - column);
     __pipeline_commit();
     load_signs<R, TN>(ss + stage * pp * TN, pp, a.signs, a.ld_signs, a.outputs, column, chunk1, thread);
   };
@@ -64,40 +72,39 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   const bool shifted = LAYOUT != SNTK_LAYOUT_PLAIN;
 #pragma unroll
   for (int i = 0; i < TI; i++) {
-    const int64_t row = sample0 + ty * TI + i;
+    const int64_t row = sample0 + ty + TILE_Y * i;
     max[i] = RUNNING_MAX ? lowest<R>() : shifted && ACT == SNTK_SOFTMAX && row < a.samples ? R(a.fixed_max[row]) : R(0);
     sum[i] = t[i] = widest[i] = R(0);
   }
-  /* second product (several outputs): tiles of T2 rows x T2 outputs, the columns dealt to groups of threads */
+  /* second product (several outputs): tiles of T2 rows, ROW_TILES apart, x T2 outputs, the columns dealt to groups of threads */
   constexpr int ROW_TILES = TS / T2;
-  const int tiles = ROW_TILES * (pp / T2), groups = ONE ? 1 : TILE_THREADS / tiles;
+  const int tiles = ONE ? TILE_THREADS : ROW_TILES * (pp / T2), groups = TILE_THREADS / tiles;
   const int tile = thread % tiles, group = thread / tiles;
-  const int tile_row = tile % ROW_TILES * T2, tile_out = tile / ROW_TILES * T2;
+  const int tile_row = tile % ROW_TILES, tile_out = tile / ROW_TILES * T2;
   constexpr int A2 = ONE ? 1 : T2;
   R acc2[A2][A2];
   tile_zero<R, A2, A2>(acc2);
 
-  if (a.stages == 2) load_tile(0, chunk0);
+  R check = R(0); /* of the weights, by the first tile of samples alone */
+  /* two stages: the next tile comes while this one is worked on */
+  const int64_t ahead = a.stages == 2 ? TN : 0;
+  if (ahead) load_tile(0, chunk0);
   int stage = 0;
   for (int64_t column = chunk0; column < chunk1; column += TN) {
-    if (a.stages == 2) {
-      if (column + TN < chunk1) {
-        load_tile(1 - stage, column + TN);
-        __pipeline_wait_prior(1);
-      } else {
-        __pipeline_wait_prior(0);
-      }
-    } else {
-      load_tile(0, column);
+    const bool more = column + ahead < chunk1;
+    if (more) load_tile(ahead ? 1 - stage : 0, column + ahead);
+    if (ahead && more)
+      __pipeline_wait_prior(1);
+    else
       __pipeline_wait_prior(0);
-    }
     __syncthreads();
 
+    if (sample0 == 0) check = zero_times<TILE_THREADS>(ws + stage * weight_tile, TN, M * dp, TN, check);
     R acc[M][TI][TJ];
 #pragma unroll
     for (int w = 0; w < M; w++) {
       tile_zero<R, TI, TJ>(acc[w]);
-      tile_product<R, TI, TJ>(xs, dp, ws + stage * weight_tile + w * dp * TN, dp, ty, tx, acc[w]);
+      tile_product<R, TI, TJ>(xs, ws + stage * weight_tile + w * dp * TN, dp, ty, tx, acc[w]);
     }
     const R *signs = ss + stage * pp * TN + tx * V;
     if (column + TN > chunk1) { /* columns beyond the end: a logit of -inf adds nothing to any network */
@@ -116,17 +123,13 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
         R top = acc[0][i][0];
 #pragma unroll
         for (int j = 1; j < TJ; j++) top = larger(top, acc[0][i][j]);
-        if (!ONE) top = lanes_max<TILE_X>(top); /* a row's factor must be one for all its columns */
-        const bool grew = top > max[i];
-        if (grew) {
-          const R scale = exp_minus(max[i], exp_shift(top));
-          sum[i] *= scale;
-          t[i] *= scale;
-          max[i] = top;
-          if (!ONE && tx == 0) factor[ty * TI + i] = scale;
-        } else if (!ONE && tx == 0) {
-          factor[ty * TI + i] = R(1);
-        }
+        if (!ONE) top = lanes_max<TILE_X, 2>(top); /* a row's factor must be one for all its columns */
+        const R before = exp_shift(max[i]);
+        max[i] = larger(max[i], top);
+        const R scale = exp_rescale(before, exp_shift(max[i]));
+        sum[i] *= scale;
+        t[i] *= scale;
+        if (!ONE && tx == 0) factor[ty + TILE_Y * i] = scale;
       }
       const R shift = ACT == SNTK_SOFTMAX ? exp_shift(max[i]) : R(0);
 #pragma unroll
@@ -145,7 +148,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
       }
       if (!ONE) {
 #pragma unroll
-        for (int j = 0; j < TJ; j += V) store16(es + (ty * TI + i) * TN + j * TILE_X + tx * V, &acc[0][i][j]);
+        for (int j = 0; j < TJ; j += V) store16(es + (j / V * TILE_X + tx) * E_STEP + (ty + TILE_Y * i) * V, &acc[0][i][j]);
       }
     }
     if (!ONE) {
@@ -154,7 +157,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
         if (RUNNING_MAX) {
 #pragma unroll
           for (int i = 0; i < A2; i++) {
-            const R scale = factor[tile_row + i];
+            const R scale = factor[tile_row + i * ROW_TILES];
 #pragma unroll
             for (int l = 0; l < A2; l++) acc2[i][l] *= scale;
           }
@@ -163,7 +166,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
         for (int j = group * V; j < TN; j += groups * V) {
           R ev[A2][V];
 #pragma unroll
-          for (int i = 0; i < A2; i++) load16(es + (tile_row + i) * TN + j, ev[i]);
+          for (int i = 0; i < A2; i++) load16(es + j / V * E_STEP + (tile_row + i * ROW_TILES) * V, ev[i]);
 #pragma unroll
           for (int l = 0; l < A2; l++) {
             R av[V];
@@ -177,27 +180,28 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
       }
     }
     __syncthreads(); /* the stage, es and factor are written again next */
-    if (a.stages == 2) stage = 1 - stage;
+    if (ahead) stage = 1 - stage;
   }
 
+  const bool finite = sample0 != 0 || !__syncthreads_or(check != R(0));
   /* the lanes of a row meet */
   const int64_t width = a.outputs + 3;
   double *out = a.partial + (chunk_index * a.samples + sample0) * width;
 #pragma unroll
   for (int i = 0; i < TI; i++) {
     if (RUNNING_MAX && ONE) {
-      const R top = lanes_max<TILE_X>(max[i]);
-      const R scale = exp_minus(max[i], exp_shift(top));
+      const R top = lanes_max<TILE_X, 2>(max[i]);
+      const R scale = exp_rescale(exp_shift(max[i]), exp_shift(top));
       sum[i] *= scale;
       t[i] *= scale;
       max[i] = top;
     }
-    const R whole = lanes_sum<TILE_X>(sum[i]), signed_sum = ONE ? lanes_sum<TILE_X>(t[i]) : R(0), shift = lanes_max<TILE_X>(widest[i]);
-    const int row = ty * TI + i;
+    const R whole = lanes_sum<TILE_X, 2>(sum[i]), signed_sum = ONE ? lanes_sum<TILE_X, 2>(t[i]) : R(0), shift = lanes_max<TILE_X, 2>(widest[i]);
+    const int row = ty + TILE_Y * i;
     if (tx == 0 && row < rows) {
       out[row * width + 0] = max[i];
       out[row * width + 1] = whole;
-      out[row * width + 2] = shift;
+      out[row * width + 2] = finite ? shift : R(INFINITY);
       if (ONE) out[row * width + 3] = signed_sum;
     }
   }
@@ -209,7 +213,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
         for (int i = 0; i < A2; i++)
 #pragma unroll
           for (int l = 0; l < A2; l++) {
-            R *cell = es + (tile_row + i) * pp + tile_out + l;
+            R *cell = es + (tile_row + i * ROW_TILES) * pp + tile_out + l;
             *cell = g == 0 ? acc2[i][l] : *cell + acc2[i][l];
           }
     }
@@ -229,8 +233,8 @@ void shape_of(forward_plan *plan, const device_limits &limits, const sntk_neuron
   plan->dp = static_cast<int>((v.dim + S::V - 1) / S::V * S::V);
   plan->pp = one ? 1 : static_cast<int>((v.outputs + S::T2 - 1) / S::T2 * S::T2);
   for (plan->stages = 2; plan->stages >= 1; plan->stages--) {
-    const int64_t reals = static_cast<int64_t>(S::TS) * plan->dp + static_cast<int64_t>(plan->stages) * (S::matrices * plan->dp + plan->pp) * S::TN +
-                          (one ? 0 : S::TS * (plan->pp > S::TN ? plan->pp : S::TN) + S::TS);
+    const int64_t reals = static_cast<int64_t>(S::TS + GAP_COPY) * plan->dp + static_cast<int64_t>(plan->stages) * (S::matrices * plan->dp + plan->pp) * S::TN +
+                          (one ? 0 : exponentials<S>(plan->pp) + S::TS);
     if (reals * static_cast<int64_t>(sizeof(R)) > limits.shared_bytes) continue;
     plan->shared_bytes = static_cast<int>(reals * sizeof(R));
     plan->fused = one || S::TS / S::T2 * (plan->pp / S::T2) <= TILE_THREADS; /* the second product has a tile a thread */

@@ -28,65 +28,74 @@ struct gradient_arguments {
   gradient_target target;
 };
 
+/* Room for the residuals of one output, so that they, the exponent's shift and c are whole vectors. */
+template <class R>
+__host__ __device__ constexpr int one_pp() {
+  return vec16<R>::count > 2 ? vec16<R>::count - 2 : vec16<R>::count;
+}
+
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
 __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_arguments a) {
   typedef tile_shape<R, LAYOUT, TI> S;
   constexpr int TJ = S::TJ, TN = S::TN, TS = S::TS, M = S::matrices, V = S::V, T2 = S::T2, HALVES = S::halves;
   constexpr int COLS = TN * HALVES; /* columns of G: in the paired layout those of the second neurons behind those of the first */
   SNTK_DYNAMIC_SHARED(R, shared);
-  const int thread = threadIdx.x, tx = thread % TILE_X, ty = thread / TILE_X;
+  const int thread = threadIdx.x, tx = tile_x(thread), ty = tile_y(thread);
   const int64_t column0 = static_cast<int64_t>(blockIdx.x % a.tiles) * TN;
   const int64_t split = blockIdx.x / a.tiles;
   const int64_t first = split * a.samples_per_split;
   const int64_t last = first + a.samples_per_split < a.samples ? first + a.samples_per_split : a.samples;
-  const int dp = a.dp, pp = a.pp, width = pp + 2;
+  constexpr int X_STEP = vector_step<R>(TS, GAP_COPY);
+  const int dp = a.dp, pp = ONE ? one_pp<R>() : a.pp, width = pp + 2;
   R *gs = shared;                     /* max(TS, dp) x COLS: G of a tile of samples; at the end the gradient */
   R *ws = gs + (TS > dp ? TS : dp) * COLS;             /* M x dp x TN */
   R *ss = ws + M * dp * TN;           /* pp x TN */
-  R *xs = ss + pp * TN;               /* stages x TS x dp */
-  R *cs = xs + a.stages * TS * dp;    /* stages x TS x (pp + 2): r, then exponent shift and c */
+  R *xs = ss + pp * TN;               /* stages x TS x dp, by vectors */
+  R *cs = xs + a.stages * (dp / V) * X_STEP; /* stages x TS x (pp + 2): r, then exponent shift and c */
 
 #pragma unroll
   for (int w = 0; w < M; w++)
-    copy_async<R, TILE_THREADS>(ws + w * dp * TN, dp, TN, static_cast<const R *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0, thread);
+    copy_async<R>(ws + w * dp * TN, TN, V, dp, TN, deal<R, TILE_THREADS>(TN, thread), static_cast<const R *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0);
   load_signs<R, TN>(ss, pp, a.signs, a.ld_signs, a.outputs, column0, a.count, thread);
+  const copy_turns sample_turns = deal<R, TILE_THREADS>(dp, thread);
   auto load_tile = [&](int stage, int64_t sample) {
     const int64_t rows = last - sample;
-    copy_async<R, TILE_THREADS>(xs + stage * TS * dp, TS, dp, static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim, thread);
+    copy_async<R>(xs + stage * (dp / V) * X_STEP, V, X_STEP, TS, dp, sample_turns, static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim);
     /* rows beyond the end get coefficients 0, so their G is 0 */
-    copy_async<R, TILE_THREADS>(cs + stage * TS * width, TS, width, static_cast<const R *>(a.coefficients) + sample * width, width, rows, width, thread);
+    copy_async<R>(cs + stage * TS * width, width, V, TS, width, deal<R, TILE_THREADS>(width, thread), static_cast<const R *>(a.coefficients) + sample * width, width, rows, width);
     __pipeline_commit();
   };
 
-  const int row_tiles = dp / T2, tiles = row_tiles * (COLS / T2), groups = TILE_THREADS / tiles;
+  constexpr int COL_TILES = COLS / T2;
+  const int row_tiles = dp / T2, tiles = row_tiles * COL_TILES, groups = TILE_THREADS / tiles;
   const int tile = thread % tiles, group = thread / tiles;
-  const int tile_k = tile / (COLS / T2) * T2, tile_c = tile % (COLS / T2) * V; /* columns in vectors COLS / 2 apart */
+  /* lanes n and n ^ 1 share columns, n and n ^ 2 rows, as in tile_x, where the rows pair up; columns in vectors COLS / 2 apart */
+  const bool paired = row_tiles % 2 == 0;
+  const int tile_k = (paired ? tile % 2 + tile / (2 * COL_TILES) * 2 : tile / COL_TILES) * T2;
+  const int tile_c = (paired ? tile / 2 % COL_TILES : tile % COL_TILES) * V;
   const int group_first = group * TS / groups, group_last = (group + 1) * TS / groups;
   R acc2[T2][T2];
   tile_zero<R, T2, T2>(acc2);
 
-  if (a.stages == 2) load_tile(0, first);
+  /* two stages: the next tile comes while this one is worked on */
+  const int64_t ahead = a.stages == 2 ? TS : 0;
+  if (ahead) load_tile(0, first);
   int stage = 0;
   for (int64_t sample = first; sample < last; sample += TS) {
-    if (a.stages == 2) {
-      if (sample + TS < last) {
-        load_tile(1 - stage, sample + TS);
-        __pipeline_wait_prior(1);
-      } else {
-        __pipeline_wait_prior(0);
-      }
-    } else {
-      load_tile(0, sample);
+    const bool more = sample + ahead < last;
+    if (more) load_tile(ahead ? 1 - stage : 0, sample + ahead);
+    if (ahead && more)
+      __pipeline_wait_prior(1);
+    else
       __pipeline_wait_prior(0);
-    }
     __syncthreads();
 
-    const R *x = xs + stage * TS * dp, *c = cs + stage * TS * width;
+    const R *x = xs + stage * (dp / V) * X_STEP, *c = cs + stage * TS * width;
     R acc[M][TI][TJ];
 #pragma unroll
     for (int w = 0; w < M; w++) {
       tile_zero<R, TI, TJ>(acc[w]);
-      tile_product<R, TI, TJ>(x, dp, ws + w * dp * TN, dp, ty, tx, acc[w]);
+      tile_product<R, TI, TJ>(x, ws + w * dp * TN, dp, ty, tx, acc[w]);
     }
     R sign[TJ], ra[ONE ? 1 : TI][ONE ? 1 : TJ];
     if (ONE) {
@@ -100,7 +109,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
         for (int j = 0; j < TJ; j += V) load16(ss + l * TN + j * TILE_X + tx * V, av + j);
 #pragma unroll
         for (int i = 0; i < (ONE ? 1 : TI); i++) {
-          const R r = c[(ty * TI + i) * width + l];
+          const R r = c[(ty + TILE_Y * i) * width + l];
 #pragma unroll
           for (int j = 0; j < (ONE ? 1 : TJ); j++) ra[i][j] = fused(r, av[j], ra[i][j]);
         }
@@ -108,7 +117,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
     }
 #pragma unroll
     for (int i = 0; i < TI; i++) {
-      const int row = ty * TI + i;
+      const int row = ty + TILE_Y * i;
       const R shift = c[row * width + pp], minus_c = -c[row * width + pp + 1], r = ONE ? c[row * width] : R(0);
       R g[HALVES][TJ];
 #pragma unroll
@@ -128,22 +137,25 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
     }
     __syncthreads();
     if (group < groups) {
+      const R *x_at = x + tile_k / V * X_STEP + group_first * V, *g_at = gs + group_first * COLS + tile_c;
 #pragma unroll 2
-      for (int i = group_first; i < group_last; i++) {
+      for (int left = group_last - group_first; left > 0; left--) {
         R xv[T2], gv[T2];
 #pragma unroll
         for (int e = 0; e < T2; e += V) {
-          load16(x + i * dp + tile_k + e, xv + e);
-          load16(gs + i * COLS + e / V * (COLS / 2) + tile_c, gv + e);
+          load16(x_at + e / V * X_STEP, xv + e);
+          load16(g_at + e / V * (COLS / 2), gv + e);
         }
 #pragma unroll
         for (int k = 0; k < T2; k++)
 #pragma unroll
           for (int j = 0; j < T2; j++) acc2[k][j] = fused(xv[k], gv[j], acc2[k][j]);
+        x_at += V;
+        g_at += COLS;
       }
     }
     __syncthreads(); /* gs and the stage are written again next */
-    if (a.stages == 2) stage = 1 - stage;
+    if (ahead) stage = 1 - stage;
   }
 
   /* the groups of a tile meet, in order */
@@ -174,7 +186,7 @@ __global__ void __launch_bounds__(TILE_THREADS) combine_kernel(const R *partial,
     const int64_t h = at / (dim * count), k = at / count % dim, column = at % count;
     R *target = (h ? out1 : out0) + k * ld + column;
     if (descend)
-      descend_one(static_cast<R>(-eta), g, target, &square, &lost);
+      descend_one(eta, g, target, &square, &lost);
     else
       *target = g;
   }
@@ -187,7 +199,7 @@ __global__ void __launch_bounds__(TILE_THREADS) descend_kernel(int64_t rows, int
   __shared__ double scratch[2 * (TILE_THREADS / 32)];
   double square = 0.0, lost = 0.0;
   for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < rows * cols; at += static_cast<int64_t>(gridDim.x) * TILE_THREADS)
-    descend_one(static_cast<R>(-eta), gradient[at / cols * gradient_ld + at % cols], weights + at / cols * ld + at % cols, &square, &lost);
+    descend_one(eta, gradient[at / cols * gradient_ld + at % cols], weights + at / cols * ld + at % cols, &square, &lost);
   store_block_pair<TILE_THREADS>(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
 }
 
@@ -215,11 +227,11 @@ void shape_of(gradient_plan *plan, const device_limits &limits, const sntk_neuro
   const int cols = S::TN * S::halves;
   plan->rows = TI;
   plan->dp = static_cast<int>((v.dim + S::T2 - 1) / S::T2 * S::T2);
-  plan->pp = v.outputs == 1 ? S::V - 2 > 0 ? S::V - 2 : S::V : static_cast<int>((v.outputs + 2 + S::V - 1) / S::V * S::V - 2);
+  plan->pp = v.outputs == 1 ? one_pp<R>() : static_cast<int>((v.outputs + 2 + S::V - 1) / S::V * S::V - 2);
   if (plan->dp / S::T2 * (cols / S::T2) > TILE_THREADS) return; /* the second product has a tile a thread */
   for (plan->stages = 2; plan->stages >= 1; plan->stages--) {
     const int64_t reals = static_cast<int64_t>(S::TS > plan->dp ? S::TS : plan->dp) * cols + (static_cast<int64_t>(S::matrices) * plan->dp + plan->pp) * S::TN +
-                          static_cast<int64_t>(plan->stages) * S::TS * (plan->dp + plan->pp + 2);
+                          static_cast<int64_t>(plan->stages) * ((S::TS + GAP_COPY) * plan->dp + S::TS * (plan->pp + 2));
     if (reals * static_cast<int64_t>(sizeof(R)) > limits.shared_bytes) continue;
     plan->shared_bytes = static_cast<int>(reals * sizeof(R));
     plan->fused = true;

@@ -121,6 +121,8 @@ cudaError_t launch_widen(cudaStream_t stream, const sntk_neurons &v, double *out
 cudaError_t launch_movement(cudaStream_t stream, const sntk_neurons &v, int half, const void *origin, int64_t ld, unsigned long long *largest);
 cudaError_t launch_move_base(cudaStream_t stream, const sntk_neurons &v);
 cudaError_t launch_unpair(cudaStream_t stream, const sntk_neurons &paired, const sntk_neurons &to);
+/* Signs of single neurons: a pair's column gives two, with opposite signs. */
+cudaError_t launch_single_signs(cudaStream_t stream, const sntk_neurons &v, int8_t *to, int64_t ld);
 /* out(k, r) = base + shift of half h, float64, dim x count with ld and step: out[k ld + step r + h]. */
 cudaError_t launch_read_weights(cudaStream_t stream, const sntk_neurons &v, int half, double *out, int64_t ld);
 

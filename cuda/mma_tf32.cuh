@@ -15,6 +15,9 @@
 #define SOFTNTK_CUDA_MMA_TF32_CUH
 
 #include "device.cuh"
+#if defined(SNTK_EMULATED)
+#include <mma.h> /* emu::warp_gather */
+#endif
 
 /* The nearest TensorFloat-32, ties away from zero, as a float. */
 static __device__ __forceinline__ float to_tf32(float x) {
@@ -41,18 +44,14 @@ static __device__ __forceinline__ void mma_tf32(float d[4], const float a[4], co
                  "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
 #endif
 #elif defined(SNTK_EMULATED)
-  /* The same product by shuffles: products exact, sums in float. */
+  /* The same product from all lanes' fragments: products exact, sums in float. */
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  for (int k = 0; k < 8; k++) {
-    const float a_top = __shfl_sync(0xffffffffu, k < 4 ? a[0] : a[2], 4 * g + k % 4);
-    const float a_low = __shfl_sync(0xffffffffu, k < 4 ? a[1] : a[3], 4 * g + k % 4);
-    const float b_even = __shfl_sync(0xffffffffu, k < 4 ? b[0] : b[1], 4 * (2 * t) + k % 4);
-    const float b_odd = __shfl_sync(0xffffffffu, k < 4 ? b[0] : b[1], 4 * (2 * t + 1) + k % 4);
-    d[0] = fmaf(a_top, b_even, d[0]);
-    d[1] = fmaf(a_top, b_odd, d[1]);
-    d[2] = fmaf(a_low, b_even, d[2]);
-    d[3] = fmaf(a_low, b_odd, d[3]);
-  }
+  float all_a[32][4], all_b[32][2];
+  emu::warp_gather("mma.sync", a, sizeof all_a[0], all_a, {__FILE__, __LINE__});
+  emu::warp_gather("mma.sync", b, sizeof all_b[0], all_b, {__FILE__, __LINE__});
+  for (int k = 0; k < 8; k++)
+    for (int e = 0; e < 4; e++) /* rows g and g + 8, columns 2 t and 2 t + 1 */
+      d[e] = fmaf(all_a[4 * g + k % 4][k / 4 * 2 + e / 2], all_b[4 * (2 * t + e % 2) + k % 4][k / 4], d[e]);
 #else
   (void)d, (void)a, (void)b; /* the host side of nvcc never runs it */
 #endif

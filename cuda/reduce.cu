@@ -122,10 +122,10 @@ __global__ void __launch_bounds__(THREADS) unpair_kernel(const R *base, const R 
   }
 }
 
-__global__ void __launch_bounds__(THREADS) unpair_signs_kernel(const int8_t *signs, int64_t ld, int8_t *to, int64_t to_ld, int64_t outputs, int64_t pairs) {
-  for (int64_t at = first_item(); at < outputs * pairs * 2; at += item_step()) {
-    const int64_t l = at / (2 * pairs), r = at % (2 * pairs);
-    to[l * to_ld + r] = static_cast<int8_t>(r % 2 ? -signs[l * ld + r / 2] : signs[l * ld + r / 2]);
+__global__ void __launch_bounds__(THREADS) single_signs_kernel(const int8_t *signs, int64_t ld, int8_t *to, int64_t to_ld, int64_t outputs, int64_t count, int each) {
+  for (int64_t at = first_item(); at < outputs * count * each; at += item_step()) {
+    const int64_t l = at / (each * count), r = at % (each * count);
+    to[l * to_ld + r] = static_cast<int8_t>(r % each ? -signs[l * ld + r / each] : signs[l * ld + r / each]);
   }
 }
 
@@ -188,8 +188,13 @@ cudaError_t launch_unpair(cudaStream_t stream, const sntk_neurons &v, const sntk
           : launch(unpair_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base), static_cast<const double *>(v.shift[0]),
                    static_cast<const double *>(v.shift[1]), v.ld, static_cast<double *>(to.base), static_cast<double *>(to.shift[0]), to.ld, v.dim, v.count);
   if (error != cudaSuccess) return error;
-  return launch(unpair_signs_kernel, dim3(blocks_for(2 * v.outputs * v.count, THREADS)), dim3(THREADS), 0, stream, v.signs, v.ld_signs, to.signs, to.ld_signs,
-                v.outputs, v.count);
+  return launch_single_signs(stream, v, to.signs, to.ld_signs);
+}
+
+cudaError_t launch_single_signs(cudaStream_t stream, const sntk_neurons &v, int8_t *to, int64_t ld) {
+  const int each = v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+  return launch(single_signs_kernel, dim3(blocks_for(each * v.outputs * v.count, THREADS)), dim3(THREADS), 0, stream, v.signs, v.ld_signs, to, ld, v.outputs,
+                v.count, each);
 }
 
 cudaError_t launch_read_weights(cudaStream_t stream, const sntk_neurons &v, int half, double *out, int64_t ld) {

@@ -103,7 +103,7 @@ def resolve(root, path, name):
     """The path from the root of an included file of this project; None where there is none."""
     if name in GENERATED:
         return GENERATED[name]
-    own = EMULATOR_FOLDERS if path.startswith("tests/emulator/") else ()
+    own = EMULATOR_FOLDERS if path.startswith(("tests/emulator/", "tests/faults/")) else ()
     for folder in (os.path.dirname(path), path.split("/")[0]) + own + INCLUDE_FOLDERS:
         candidate = os.path.normpath(os.path.join(folder, name)).replace(os.sep, "/")
         if not candidate.startswith("../") and os.path.isfile(os.path.join(root, candidate)):

@@ -5,7 +5,7 @@ Weights, signs and data go to the program as NPY files; its outputs, losses and 
 here shares nothing with the engine: networks are written in NumPy, and the Jacobian is taken by complex-step differentiation
 (Squire, Trapp, SIAM Review 40, 1998: exact to rounding), not by the formulas for the gradient that the engine uses.
 
-    tools/verify.py --softntk build/release/softntk [--json]
+    tools/verify.py --softntk build/release/softntk [--backend NAME]... [--json]
 
 Exit status 0 if every comparison is within its bound, 1 otherwise. SPDX-License-Identifier: MIT
 """
@@ -126,11 +126,12 @@ def case(softntk, directory, activation, scale, form, backend, precision, n, d, 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--softntk", required=True, help="the program")
+    parser.add_argument("--backend", action="append", choices=("ref", "cpu", "cuda"), help="repeatable; default ref and cpu")
     parser.add_argument("--json", action="store_true", help="a JSON object a case")
     options = parser.parse_args()
     failures, worst = 0, {"f64": 0.0, "f32": 0.0}
     combinations = [(backend, precision, form)
-                    for backend, precision, form in itertools.product(("ref", "cpu"), ("f64", "f32"), ("plain", "displacement"))
+                    for backend, precision, form in itertools.product(options.backend or ("ref", "cpu"), ("f64", "f32"), ("plain", "displacement"))
                     if not (backend == "ref" and (form == "displacement" or precision == "f32"))]
     shapes = [(7, 3, 1, 20), (5, 4, 3, 33)]
     for (backend, precision, form), activation, scale in itertools.product(combinations, ("softmax", "relu", "exp"), ("ntk", "paper")):

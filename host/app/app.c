@@ -69,6 +69,55 @@ const char *app_text(const json_t *object, const char *key) {
 
 int64_t app_int(const json_t *object, const char *key) { return json_integer_value(json_object_get(object, key)); }
 
+/* ---- axes of an id ---- */
+
+/* Length of the first "key=value" of an id: to the next comma outside brackets. */
+static size_t axis_length(const char *text) {
+  size_t length = 0;
+  for (int depth = 0; text[length] && (text[length] != ',' || depth > 0); length++)
+    depth += (text[length] == '[') - (text[length] == ']');
+  return length;
+}
+
+static bool among(const char *axis, const char *const *keys, size_t count) {
+  const size_t length = strcspn(axis, "=");
+  for (size_t i = 0; i < count; i++)
+    if (strlen(keys[i]) == length && strncmp(keys[i], axis, length) == 0) return true;
+  return false;
+}
+
+char *app_axes(const char *id, bool keep, const char *const *keys, size_t count) {
+  char *kept = calloc(strlen(id) + 1, 1);
+  if (!kept || strcmp(id, "-") == 0) return kept;
+  size_t used = 0;
+  while (*id) {
+    const size_t length = axis_length(id);
+    if (among(id, keys, count) == keep) {
+      if (used) kept[used++] = ',';
+      memcpy(kept + used, id, length);
+      used += length;
+    }
+    id += length + (id[length] == ',');
+  }
+  return kept;
+}
+
+bool app_more_axes(const json_t *points, const char *const *keys, size_t count) {
+  bool more = false;
+  for (size_t i = 0; i < json_array_size(points) && !more; i++) {
+    char *rest = app_axes(app_text(json_array_get(points, i), "id"), false, keys, count);
+    more = rest && *rest;
+    free(rest);
+  }
+  return more;
+}
+
+sntk_status app_refuse_save(app *a) {
+  if (!sntk_config_bool(a->config, "save.weights")) return SNTK_OK;
+  return sntk_config_error(a->ctx, a->config, "save.weights", SNTK_ERR_CONFIG,
+                           "%s keeps no weights, only train and ntk do; remove the key", a->options.command->name);
+}
+
 /* ---- backend ---- */
 
 sntk_status app_open_backend(app *a) {
@@ -89,13 +138,19 @@ static sntk_status read_data(app *a, const sntk_config *c, app_problem *problem)
   if (o.source <= SNTK_DATA_CLUSTERS) {
     SNTK_TRY(sntk_config_require(a->ctx, c, "data.samples"));
     SNTK_TRY(sntk_config_require(a->ctx, c, "data.dim"));
-    if (sntk_config_has(c, "data.inputs"))
-      return sntk_config_error(a->ctx, c, "data.inputs", SNTK_ERR_CONFIG,
-                               "source %s makes its own inputs; remove the key or use npy, csv, hdf5 or idx",
-                               sntk_config_text(c, "data.source"));
+    static const char *const of_files[] = {"data.inputs", "data.labels", "data.label_columns"};
+    for (size_t i = 0; i < sizeof of_files / sizeof *of_files; i++)
+      if (sntk_config_has(c, of_files[i]))
+        return sntk_config_error(
+            a->ctx, c, of_files[i], SNTK_ERR_CONFIG,
+            "source %s makes its own inputs and targets; remove the key or use npy, csv, hdf5 or idx",
+            sntk_config_text(c, "data.source"));
   } else {
     SNTK_TRY(sntk_config_require(a->ctx, c, "data.inputs"));
   }
+  if (o.source != SNTK_DATA_CSV && sntk_config_given(c, "data.header"))
+    return sntk_config_error(a->ctx, c, "data.header", SNTK_ERR_CONFIG, "source %s has no header line; remove the key",
+                             sntk_config_text(c, "data.source"));
   o.targets_given = sntk_config_has(c, "data.targets");
   if (o.targets_given) o.targets = (sntk_targets)sntk_config_choice(c, "data.targets");
   o.normalize = (sntk_normalize)sntk_config_choice(c, "data.normalize");
@@ -117,7 +172,9 @@ static sntk_status read_data(app *a, const sntk_config *c, app_problem *problem)
   const sntk_status status = sntk_data_create(a->ctx, &o, &problem->data);
   if (status == SNTK_OK) return SNTK_OK;
   /* the loader's text names the file; the configuration's line says who asked for it */
-  const char *key = o.inputs ? "data.inputs" : "data.source";
+  const char *key = !o.inputs                                                  ? "data.source"
+                    : o.labels && strstr(sntk_context_error(a->ctx), o.labels) ? "data.labels"
+                                                                               : "data.inputs";
   return sntk_fail_prefix(a->ctx, status, "%s: %s", sntk_config_origin(c, key), key);
 }
 
@@ -240,12 +297,48 @@ sntk_status app_check_memory(app *a, const app_problem *problem, const char *key
       a->options.memory_limit > 0 ? "the limit" : "what the machine has free", sntk_format_bytes(available, limit));
 }
 
+sntk_status app_measure_eigenvalues(app *a, int64_t size, double *seconds) {
+  const int64_t n = size < 256 ? size : 256;
+  double *matrix = NULL, *values = NULL;
+  *seconds = 0.0;
+  sntk_status status = sntk_alloc(a->ctx, "estimate", n * n, sizeof *matrix, (void **)&matrix);
+  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "estimate", n, sizeof *values, (void **)&values);
+  if (status == SNTK_OK) {
+    for (int64_t i = 0; i < n * n; i++) matrix[i] = 1.0 / (1.0 + fabs((double)(i / n - i % n)));
+    const double began = sntk_seconds();
+    status = sntk_eigenvalues(a->ctx, matrix, n, values);
+    *seconds = (sntk_seconds() - began) * pow((double)size / (double)n, 3.0);
+  }
+  free(matrix);
+  free(values);
+  return status;
+}
+
+/* Seconds of one Gram matrix of the first n samples. */
+static sntk_status measure_gram(app *a, const app_problem *problem, const sntk_network_options *o, int64_t n,
+                                double *seconds) {
+  const int64_t rows = sntk_size_mul(n, o->outputs);
+  sntk_network *net;
+  double *gram = NULL;
+  SNTK_TRY(sntk_network_create(a->ctx, o, &net));
+  sntk_status status = sntk_alloc(a->ctx, "estimate", sntk_size_mul(rows, rows), sizeof *gram, (void **)&gram);
+  const double began = sntk_seconds();
+  if (status == SNTK_OK) status = sntk_ntk_gram(a->ctx, net, problem->data->inputs, n, gram);
+  *seconds = sntk_seconds() - began;
+  free(gram);
+  sntk_network_free(net);
+  return status;
+}
+
 sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_estimate *estimate) {
   /* Small enough for a fraction of a second, large enough to reach the rate. */
-  const int64_t n = problem->data->samples < 256 ? problem->data->samples : 256;
-  const int64_t most = strcmp(sntk_context_backend(a->ctx), "ref") == 0 ? 256 : 8192;
+  const bool slow = strcmp(sntk_context_backend(a->ctx), "ref") == 0 || sntk_context_emulated(a->ctx);
+  const int64_t rows = slow ? 32 : 512, most = slow ? 256 : 8192;
+  const int64_t fits = rows / problem->network.outputs > 0 ? rows / problem->network.outputs : 1;
+  const int64_t n = problem->data->samples < fits ? problem->data->samples : fits;
   sntk_network_options o = problem->network;
   o.weights = o.signs = NULL;
+  o.streamed = false;
   o.width = width < most ? width + width % 2 : most;
   sntk_network *net;
   SNTK_TRY(sntk_network_create(a->ctx, &o, &net));
@@ -260,18 +353,16 @@ sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_e
   sntk_status status = sntk_train(a->ctx, net, problem->data->inputs, problem->data->targets, n, &t, &result);
   const double scale = (double)problem->data->samples / (double)n * ((double)width / (double)o.width);
   estimate->step_seconds = result.seconds / 3.0 * scale;
+  /* up to 60 applications of J J^T, each a gradient and a pass forward */
+  estimate->eta_seconds = problem->train.eta_rule == SNTK_ETA_AUTO ? 60.0 * 1.5 * estimate->step_seconds : 0.0;
   sntk_train_result_clear(&result);
-  const int64_t rows = sntk_size_mul(n, o.outputs);
-  double *gram = NULL;
-  if (status == SNTK_OK)
-    status = sntk_alloc(a->ctx, "estimate", sntk_size_mul(rows, rows), sizeof *gram, (void **)&gram);
-  if (status == SNTK_OK) {
-    const double began = sntk_seconds();
-    status = sntk_ntk_gram(a->ctx, net, problem->data->inputs, n, gram);
-    estimate->gram_seconds = (sntk_seconds() - began) * scale * ((double)problem->data->samples / (double)n);
-  }
-  free(gram);
   sntk_network_free(net);
+  const double square = scale * ((double)problem->data->samples / (double)n);
+  if (status == SNTK_OK) status = measure_gram(a, problem, &o, n, &estimate->gram_seconds);
+  estimate->gram_seconds *= square;
+  o.precision = SNTK_F64;
+  if (status == SNTK_OK) status = measure_gram(a, problem, &o, n, &estimate->gram64_seconds);
+  estimate->gram64_seconds *= square;
   return status;
 }
 

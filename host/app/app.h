@@ -81,11 +81,15 @@ sntk_status app_check_width(app *a, const sntk_config *config, bool needed);
 /* SNTK_ERR_MEMORY, naming the configuration's line, where `bytes` (-1: does not fit 63 bits) is more than there is. */
 sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes);
 
-/* Seconds of a training step and of a Gram matrix at this width, scaled from a short measurement. */
+/* Seconds of a training step, of eta, of a Gram matrix as training follows it (float64) or as ntk takes it, scaled from
+ * short measurements. */
 typedef struct app_estimate {
-  double step_seconds, gram_seconds;
+  double step_seconds, eta_seconds, gram_seconds, gram64_seconds;
 } app_estimate;
 sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_estimate *estimate);
+
+/* Seconds of the eigenvalues of a matrix of this order, likewise. */
+sntk_status app_measure_eigenvalues(app *a, int64_t size, double *seconds);
 
 /* Prints a dry run's summary. */
 void app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note);
@@ -132,6 +136,15 @@ sntk_status app_write_network(app *a, sntk_h5 *file, sntk_network *net);
 double app_real(const json_t *object, const char *key);
 const char *app_text(const json_t *object, const char *key);
 int64_t app_int(const json_t *object, const char *key);
+
+/* The axes of a point's id ("a.b=1,seed=2", "-" for none) that are among `keys` (keep) or are not: "a.b=1". Free with
+ * free(); NULL without memory. */
+char *app_axes(const char *id, bool keep, const char *const *keys, size_t count);
+/* Does some point's id have an axis beyond `keys`? Then a table needs a column for them. */
+bool app_more_axes(const json_t *points, const char *const *keys, size_t count);
+
+/* Refuses save.weights, which only train and ntk can honour. */
+sntk_status app_refuse_save(app *a);
 
 /* Recorded points of a kind, parsed: an array; new reference. */
 json_t *app_points(app *a, const char *kind);

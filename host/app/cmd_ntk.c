@@ -193,21 +193,30 @@ sntk_status app_ntk_cost(app *a, const sntk_config *config, int64_t *bytes, doub
   stream_if_possible(&problem);
   *bytes = kernel_bytes(a, &problem);
   sntk_status status = app_check_memory(a, &problem, memory_key(&problem), *bytes);
-  if (status == SNTK_OK && problem.network.width > 0) {
-    problem.network.streamed = false; /* the measurement trains a small network */
+  const int64_t n = problem.data->samples;
+  const bool eigenvalues = sntk_config_bool(config, "ntk.eigenvalues");
+  double whole = 0.0, block = 0.0;
+  if (status == SNTK_OK && problem.network.width > 0)
     status = app_measure(a, &problem, problem.network.width, &estimate);
-  }
-  *seconds = estimate.gram_seconds;
+  if (status == SNTK_OK && eigenvalues && problem.network.width > 0)
+    status = app_measure_eigenvalues(a, n * problem.network.outputs, &whole);
+  if (status == SNTK_OK && eigenvalues) status = app_measure_eigenvalues(a, n, &block);
+  *seconds = estimate.gram_seconds + whole + block;
   app_problem_clear(&problem);
   return status;
 }
 
+static const char *const shown_axes[] = {"network.activation", "network.width",   "data.samples",
+                                         "data.dim",           "network.outputs", "seed"};
+
 void app_ntk_table(app *a) {
   static const char *const headers[] = {
-      "activation",     "width",           "n",      "d", "p", "seed", "lambda_min", "lambda_max", "condition",
-      "lambda_min inf", "distance to inf", "seconds"};
-  app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
+      "activation",     "width",           "n",       "d",         "p", "seed", "lambda_min", "lambda_max", "condition",
+      "lambda_min inf", "distance to inf", "seconds", "other axes"};
   json_t *points = app_points(a, "ntk"), *point;
+  const size_t shown = sizeof shown_axes / sizeof *shown_axes;
+  const bool more = app_more_axes(points, shown_axes, shown);
+  app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   size_t index;
   json_array_foreach(points, index, point) {
     app_table_cell(table, "%s", app_text(point, "activation"));
@@ -225,6 +234,11 @@ void app_ntk_table(app *a) {
     app_table_number(table, app_real(point, "lambda_min_infinite"));
     app_table_number(table, app_real(point, "infinite_distance"));
     app_table_number(table, app_real(point, "ntk_seconds"));
+    if (more) {
+      char *rest = app_axes(app_text(point, "id"), false, shown_axes, shown);
+      app_table_cell(table, "%s", rest ? rest : "");
+      free(rest);
+    }
   }
   app_table_print(table);
   app_table_free(table);

@@ -118,6 +118,7 @@ static sntk_status run(app *a) {
   const int64_t count = sntk_config_grid_count(a->config);
   if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
   SNTK_TRY(check_points(a, count, kind->point_of == app_train_point));
+  SNTK_TRY(app_refuse_save(a));
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) return dry_run(a, kind, count);
   SNTK_TRY(app_run_open(a));

@@ -175,20 +175,29 @@ sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, do
   sntk_status status =
       app_check_memory(a, &problem, problem.weights.values ? "network.weights" : "network.width", *bytes);
   if (status == SNTK_OK) status = app_measure(a, &problem, problem.network.width, &estimate);
+  const int64_t every = problem.train.kernel_every;
+  double eigen = 0.0;
+  if (status == SNTK_OK && (every > 0 || problem.train.eta_rule == SNTK_ETA_THEORY))
+    status = app_measure_eigenvalues(a, problem.data->samples * problem.network.outputs, &eigen);
   if (status == SNTK_OK) {
-    const int64_t every = problem.train.kernel_every;
-    const double grams = every > 0 ? 2.0 + (double)(problem.train.steps / every) : 0.0;
-    *seconds = estimate.step_seconds * (double)problem.train.steps + estimate.gram_seconds * grams;
+    const double kernels = every > 0 ? 2.0 + (double)(problem.train.steps / every) : eigen > 0.0 ? 1.0 : 0.0;
+    *seconds = estimate.step_seconds * (double)problem.train.steps + estimate.eta_seconds +
+               (estimate.gram64_seconds + eigen) * kernels;
   }
   app_problem_clear(&problem);
   return status;
 }
 
+static const char *const shown_axes[] = {"network.activation", "network.width",   "data.samples",
+                                         "data.dim",           "network.outputs", "seed"};
+
 void app_train_table(app *a) {
-  static const char *const headers[] = {"activation", "width", "n",   "d",     "p",     "seed",   "steps",
-                                        "converged",  "loss",  "eta", "moved", "drift", "seconds"};
-  app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
+  static const char *const headers[] = {"activation", "width", "n",   "d",     "p",     "seed",    "steps",
+                                        "converged",  "loss",  "eta", "moved", "drift", "seconds", "other axes"};
   json_t *points = app_points(a, "train"), *point;
+  const size_t shown = sizeof shown_axes / sizeof *shown_axes;
+  const bool more = app_more_axes(points, shown_axes, shown);
+  app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   size_t index;
   json_array_foreach(points, index, point) {
     app_table_cell(table, "%s", app_text(point, "activation"));
@@ -207,6 +216,11 @@ void app_train_table(app *a) {
     app_table_number(table, app_real(point, "weight_movement"));
     app_table_number(table, app_real(point, "kernel_drift"));
     app_table_number(table, app_real(point, "train_seconds"));
+    if (more) {
+      char *rest = app_axes(app_text(point, "id"), false, shown_axes, shown);
+      app_table_cell(table, "%s", rest ? rest : "");
+      free(rest);
+    }
   }
   app_table_print(table);
   app_table_free(table);

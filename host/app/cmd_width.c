@@ -33,6 +33,7 @@ static json_t *trial_point(app *a, const app_problem *problem, const char *id, c
   at_width.network.width = t->width;
   json_t *point = app_point(a, &at_width, "width_trial", id);
   if (!point) return NULL;
+  json_object_set_new(point, "form", json_string(t->form == SNTK_FORM_PLAIN ? "plain" : "displacement"));
   json_object_set_new(point, "steps", json_integer(t->steps));
   json_object_set_new(point, "converged", json_boolean(t->converged));
   json_object_set_new(point, "kernel_kept", json_boolean(t->kernel_kept));
@@ -60,12 +61,10 @@ static int64_t trial_bytes(app *a, const app_problem *problem, int64_t width) {
 }
 
 /* The recorded trial at a width, run first where it is not recorded yet. New reference. */
-static sntk_status trial_at(search *s, int64_t width, json_t **point) {
+static sntk_status trial_named(search *s, const char *id, int64_t width, json_t **point) {
   app *a = s->a;
   const app_problem *problem = s->problem;
-  char id[512];
   *point = NULL;
-  snprintf(id, sizeof id, "%s,width=%lld", s->id, (long long)width);
   s->trials++;
   const char *recorded = sntk_run_find(a->run, "width_trial", id);
   if (recorded) {
@@ -83,6 +82,17 @@ static sntk_status trial_at(search *s, int64_t width, json_t **point) {
   app_progress_end(a); /* the line must not mix with a record on standard output */
   const sntk_status status = app_record(a, *point);
   app_progress_begin(a);
+  return status;
+}
+
+static sntk_status trial_at(search *s, int64_t width, json_t **point) {
+  const size_t size = strlen(s->id) + 32;
+  char *id = malloc(size);
+  *point = NULL;
+  if (!id) return sntk_fail(s->a->ctx, SNTK_ERR_MEMORY, "no memory for a trial's name");
+  snprintf(id, size, "%s,width=%lld", s->id, (long long)width);
+  const sntk_status status = trial_named(s, id, width, point);
+  free(id);
   return status;
 }
 
@@ -130,8 +140,11 @@ static sntk_status search_point(app *a, const app_problem *problem, const char *
   int64_t width_steps = width_loss > 0 ? sntk_size_mul(width_loss, sntk_config_int(config, "width.steps_factor")) : top;
   if (width_steps < 0 || width_steps > top) width_steps = top;
   static const char *const at_loss[][2] = {{"steps", "steps_at_width_loss"}};
-  static const char *const at_steps[][2] = {
-      {"steps", "steps"}, {"eta_q_lambda", "eta_q_lambda"}, {"lambda_min", "lambda_min"}, {"lambda_max", "lambda_max"}};
+  static const char *const at_steps[][2] = {{"form", "form"},
+                                            {"steps", "steps"},
+                                            {"eta_q_lambda", "eta_q_lambda"},
+                                            {"lambda_min", "lambda_min"},
+                                            {"lambda_max", "lambda_max"}};
   json_t *trial = NULL;
   sntk_status status = SNTK_OK;
   if (width_loss > 0) {
@@ -190,12 +203,39 @@ static sntk_status grid_point(app *a, int64_t index) {
 
 /* ---- tables and fits ---- */
 
-/* What must agree for points to lie on one law in n. */
-static bool same_law(const json_t *a, const json_t *b) {
-  static const char *const keys[] = {"activation", "dim", "outputs", "sigma", "scale", "init", "precision", "backend"};
-  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-    if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i]))) return false;
-  return true;
+/* A law in n joins the points whose other axes agree; draws of seeds repeat it. */
+static const char *const abscissa_axes[] = {"data.samples", "seed", "data.seed"};
+static const char *const draw_axes[] = {"seed", "data.seed"};
+/* Axes that have columns of their own. */
+static const char *const shown_axes[] = {"network.activation", "data.samples", "data.dim", "network.outputs",
+                                         "network.sigma",      "seed",         "data.seed"};
+
+enum {
+  ABSCISSA_AXES = sizeof abscissa_axes / sizeof *abscissa_axes,
+  DRAW_AXES = sizeof draw_axes / sizeof *draw_axes,
+  SHOWN_AXES = sizeof shown_axes / sizeof *shown_axes
+};
+
+/* Gives each point the members "law" (its other axes) and "draw" (its seeds), for this process only. */
+static void name_laws(json_t *points) {
+  for (size_t i = 0; i < json_array_size(points); i++) {
+    json_t *point = json_array_get(points, i);
+    char *law = app_axes(app_text(point, "id"), false, abscissa_axes, ABSCISSA_AXES);
+    char *draw = app_axes(app_text(point, "id"), true, draw_axes, DRAW_AXES);
+    json_object_set_new(point, "law", json_string(law ? law : ""));
+    json_object_set_new(point, "draw", json_string(draw ? draw : ""));
+    free(law);
+    free(draw);
+  }
+}
+
+static bool same_law(const json_t *a, const json_t *b) { return strcmp(app_text(a, "law"), app_text(b, "law")) == 0; }
+
+/* The axes of a point that no column shows. */
+static void more_axes_cell(app_table *table, const json_t *point) {
+  char *rest = app_axes(app_text(point, "id"), false, shown_axes, SHOWN_AXES);
+  app_table_cell(table, "%s", rest ? rest : "");
+  free(rest);
 }
 
 static bool first_of_law(const json_t *points, size_t index) {
@@ -230,12 +270,14 @@ static double median(const json_t *points, const json_t *like, const char *key) 
 }
 
 static void print_points(const json_t *points) {
-  static const char *const headers[] = {
-      "activation",   "n",     "d", "p", "sigma", "seeds", "m* loss", "m* kernel", "T at m* loss", "wider m", "T there",
-      "eta q lambda", "lambda"};
+  static const char *const headers[] = {"activation",   "n",         "d",       "p",
+                                        "sigma",        "seeds",     "m* loss", "m* kernel",
+                                        "T at m* loss", "wider m",   "T there", "eta q lambda",
+                                        "lambda",       "other axes"};
   static const char *const keys[] = {"width_loss", "width_kernel", "steps_at_width_loss", "width_steps",
                                      "steps",      "eta_q_lambda", "lambda_min"};
-  app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
+  const bool more = app_more_axes(points, shown_axes, SHOWN_AXES);
+  app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   for (size_t i = 0; i < json_array_size(points); i++) {
     const json_t *point = json_array_get(points, i);
     int64_t seeds = 0, earlier = 0;
@@ -253,6 +295,7 @@ static void print_points(const json_t *points) {
     app_table_number(table, app_real(point, "sigma"));
     app_table_cell(table, "%lld", (long long)seeds);
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) app_table_number(table, median(points, point, keys[k]));
+    if (more) more_axes_cell(table, point);
   }
   app_table_print(table);
   app_table_free(table);
@@ -263,12 +306,13 @@ static sntk_status fit_law(app *a, const json_t *points, const json_t *like, con
                            int64_t *missing) {
   const size_t count = json_array_size(points);
   double *x = NULL, *y = NULL;
-  int64_t *group = NULL, *seeds = NULL, used = 0, groups = 0;
+  int64_t *group = NULL, used = 0, groups = 0;
+  const char **draws = NULL;
   *missing = 0;
   sntk_status status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *x, (void **)&x);
   if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *y, (void **)&y);
   if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *group, (void **)&group);
-  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *seeds, (void **)&seeds);
+  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *draws, (void **)&draws);
   for (size_t i = 0; i < count && status == SNTK_OK; i++) {
     const json_t *point = json_array_get(points, i);
     if (!same_law(point, like)) continue;
@@ -278,8 +322,8 @@ static sntk_status fit_law(app *a, const json_t *points, const json_t *like, con
       continue;
     }
     int64_t g = 0;
-    while (g < groups && seeds[g] != app_int(point, "seed")) g++;
-    if (g == groups) seeds[groups++] = app_int(point, "seed");
+    while (g < groups && strcmp(draws[g], app_text(point, "draw")) != 0) g++;
+    if (g == groups) draws[groups++] = app_text(point, "draw");
     x[used] = (double)app_int(point, "samples");
     y[used] = value;
     group[used++] = g;
@@ -289,7 +333,7 @@ static sntk_status fit_law(app *a, const json_t *points, const json_t *like, con
   free(x);
   free(y);
   free(group);
-  free(seeds);
+  free(draws);
   return status;
 }
 
@@ -303,18 +347,19 @@ static void theory_text(char *text, size_t size, const json_t *like, const sntk_
 }
 
 static json_t *fit_point(const json_t *like, const char *key, const sntk_power_fit *fit, int64_t missing) {
-  return json_pack("{s:s, s:O, s:O, s:O, s:O, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "width_fit", "activation",
-                   json_object_get(like, "activation"), "dim", json_object_get(like, "dim"), "outputs",
-                   json_object_get(like, "outputs"), "sigma", json_object_get(like, "sigma"), "quantity", key, "points",
-                   (json_int_t)fit->points, "missing", (json_int_t)missing, "exponent", sntk_json_real(fit->exponent),
-                   "exponent_low", sntk_json_real(fit->low), "exponent_high", sntk_json_real(fit->high), "r_squared",
+  return json_pack("{s:s, s:O, s:O, s:O, s:O, s:O, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "width_fit", "law",
+                   json_object_get(like, "law"), "activation", json_object_get(like, "activation"), "dim",
+                   json_object_get(like, "dim"), "outputs", json_object_get(like, "outputs"), "sigma",
+                   json_object_get(like, "sigma"), "quantity", key, "points", (json_int_t)fit->points, "missing",
+                   (json_int_t)missing, "exponent", sntk_json_real(fit->exponent), "exponent_low",
+                   sntk_json_real(fit->low), "exponent_high", sntk_json_real(fit->high), "r_squared",
                    sntk_json_real(fit->r_squared));
 }
 
 static void print_fits(app *a, const json_t *points) {
   static const char *const headers[] = {
-      "activation",          "d", "p", "sigma", "quantity", "points", "exponent in n", "95% interval", "R^2",
-      "theory (upper bound)"};
+      "activation",           "d",         "p", "sigma", "quantity", "points", "exponent in n", "95% interval", "R^2",
+      "theory (upper bound)", "other axes"};
   static const struct {
     const char *key, *name;
     bool bounded; /* by the theory */
@@ -322,7 +367,8 @@ static void print_fits(app *a, const json_t *points) {
                     {"width_kernel", "m* kernel", true},
                     {"steps", "T", true},
                     {"lambda_min", "lambda", false}};
-  app_table *table = app_table_create(sizeof headers / sizeof *headers, headers);
+  const bool more = app_more_axes(points, shown_axes, SHOWN_AXES);
+  app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   bool any = false;
   for (size_t i = 0; i < json_array_size(points); i++) {
     const json_t *like = json_array_get(points, i);
@@ -356,9 +402,10 @@ static void print_fits(app *a, const json_t *points) {
       if (isfinite(fit.low))
         app_table_cell(table, "[%.2f, %.2f]", fit.low, fit.high);
       else
-        app_table_cell(table, "one seed");
+        app_table_cell(table, "not determined"); /* one seed, or too few draws that determine a line */
       app_table_number(table, fit.r_squared);
       app_table_cell(table, "%s", theory);
+      if (more) more_axes_cell(table, like);
     }
   }
   if (any && !a->options.json) {
@@ -400,8 +447,12 @@ static sntk_status dry_run(app *a, int64_t count) {
       if (status == SNTK_OK) status = app_check_memory(a, &problem, "width.max_width", bytes);
       if (status == SNTK_OK) status = app_measure(a, &problem, top, &estimate);
       /* doubling up to the top costs twice the top; bisection below it no more than a few of the same */
+      double eigen = 0.0;
       if (status == SNTK_OK)
-        total += 2.0 * (estimate.step_seconds * (double)problem.train.steps + 2.0 * estimate.gram_seconds);
+        status = app_measure_eigenvalues(a, problem.data->samples * problem.network.outputs, &eigen);
+      if (status == SNTK_OK)
+        total += 2.0 * (estimate.step_seconds * (double)problem.train.steps + estimate.eta_seconds +
+                        2.0 * (estimate.gram64_seconds + eigen));
       if (bytes > most) most = bytes;
       owned++;
       app_problem_clear(&problem);
@@ -418,6 +469,7 @@ static sntk_status run(app *a) {
   const int64_t count = sntk_config_grid_count(a->config);
   if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
   SNTK_TRY(check_grid(a));
+  SNTK_TRY(app_refuse_save(a));
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) return dry_run(a, count);
   SNTK_TRY(app_run_open(a));
@@ -430,6 +482,7 @@ static sntk_status run(app *a) {
   }
   app_progress_end(a);
   json_t *points = app_points(a, "width");
+  name_laws(points);
   if (!a->options.quiet && json_array_size(points) > 0) {
     if (!a->options.json) print_points(points);
     print_fits(a, points);

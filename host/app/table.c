@@ -51,6 +51,8 @@ void app_table_cell(app_table *table, const char *format, ...) {
 void app_table_number(app_table *table, double value) {
   if (!isfinite(value))
     app_table_cell(table, "-");
+  else if (value == floor(value) && fabs(value) < 1e15)
+    app_table_cell(table, "%.0f", value); /* widths and steps in full */
   else
     app_table_cell(table, "%.4g", value);
 }

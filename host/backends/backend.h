@@ -87,9 +87,10 @@ typedef struct sntk_source {
 
 typedef struct sntk_backend {
   const char *name;
-  bool emulated;         /* device code run on the host: a test of correctness, never a figure of speed */
+  bool emulated;     /* device code run on the host: a test of correctness, never a figure of speed */
   bool tensor_cores; /* takes ctx->tensor_cores */
-  int feature_slabs;     /* slabs of features that the engine alternates between: 2 where one is filled while the other is multiplied */
+  int feature_slabs; /* slabs of features that the engine alternates between: 2 where one is filled while the other is
+                        multiplied */
   int64_t chunk_columns; /* columns that a stored network is handed over in, so that an interrupt is seen in between */
   sntk_status (*open)(sntk_context *ctx, int device);
   void (*close)(sntk_context *ctx);
@@ -152,6 +153,9 @@ typedef struct sntk_backend {
                           double *movement);
   /* Displaced: base' = fl(base + shift), shift' = the exact remainder. */
   sntk_status (*move_base)(sntk_context *ctx, sntk_neurons *neurons);
+  /* The weights in full as a plain float64 view: base + shift of single neurons, and their signs, into `to` (allocated
+   * by the caller: as many columns as `neurons` has neurons). Absent where float64 is all there is. */
+  sntk_status (*widen)(sntk_context *ctx, const sntk_neurons *neurons, sntk_neurons *to);
   /* The same network in the displaced layout: column 2q from shift[0], 2q + 1 from shift[1]. `to` is allocated by the
    * caller. */
   sntk_status (*unpair)(sntk_context *ctx, const sntk_neurons *paired, sntk_neurons *to);

@@ -24,7 +24,7 @@ struct sntk_context {
   const struct sntk_backend *backend; /* NULL until opened */
   void *backend_state;                /* the backend's own */
   int device, threads;
-  bool tensor_cores; /* asked for; a backend without them refuses */
+  bool tensor_cores;    /* asked for; a backend without them refuses */
   int64_t memory_limit; /* 0: none given */
   char device_name[SNTK_DEVICE_CHARS];
   char error[SNTK_ERROR_CHARS];
@@ -63,7 +63,8 @@ int64_t sntk_size_add(int64_t a, int64_t b);
  * in the text. Free with free(). */
 sntk_status sntk_alloc(sntk_context *ctx, const char *what, int64_t count, size_t size, void **out);
 
-/* Bytes that the process may still take: the kernel's estimate, less where a control group or resource limit allows less. */
+/* Bytes that the process may still take: the kernel's estimate, less where a control group or resource limit allows
+ * less. */
 int64_t sntk_host_memory(void);
 
 /* Bytes of host memory that may be planned for: the limit given, else what the process may still take. */

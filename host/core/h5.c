@@ -173,14 +173,17 @@ static sntk_status write_dataset(sntk_context *ctx, sntk_h5 *file, const char *n
   const quiet before = quiet_begin();
   sntk_status status = SNTK_OK;
   const hsize_t shape[2] = {(hsize_t)rows, (hsize_t)cols};
-  hid_t links = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
+  hid_t links = H5I_INVALID_HID, creation = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
   const hid_t space = H5Screate_simple(cols == 0 ? 1 : 2, shape, NULL);
   if (space < 0 || (links = H5Pcreate(H5P_LINK_CREATE)) < 0 || H5Pset_create_intermediate_group(links, 1) < 0 ||
-      (dataset = H5Dcreate2(file->file, name, file_type(type), space, links, H5P_DEFAULT, H5P_DEFAULT)) < 0)
+      /* without times, so that the same run gives the same bytes */
+      (creation = H5Pcreate(H5P_DATASET_CREATE)) < 0 || H5Pset_obj_track_times(creation, 0) < 0 ||
+      (dataset = H5Dcreate2(file->file, name, file_type(type), space, links, creation, H5P_DEFAULT)) < 0)
     status = h5_fail(ctx, file, "create ", name);
   else if (data && elements > 0 && H5Dwrite(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
     status = h5_fail(ctx, file, "write ", name);
   if (dataset >= 0 && H5Dclose(dataset) < 0 && status == SNTK_OK) status = h5_fail(ctx, file, "write ", name);
+  if (creation >= 0) H5Pclose(creation);
   if (links >= 0) H5Pclose(links);
   if (space >= 0) H5Sclose(space);
   quiet_end(before);

@@ -51,4 +51,6 @@ int64_t sntk_host_memory(void) {
   return bytes;
 }
 
-int64_t sntk_host_budget(const sntk_context *ctx) { return ctx->memory_limit > 0 ? ctx->memory_limit : sntk_host_memory(); }
+int64_t sntk_host_budget(const sntk_context *ctx) {
+  return ctx->memory_limit > 0 ? ctx->memory_limit : sntk_host_memory();
+}

@@ -56,8 +56,8 @@ static sntk_status no_memory(const csv_reader *r, int64_t bytes) {
   char need[32], have[32];
   return sntk_fail(
       r->ctx, SNTK_ERR_MEMORY,
-      "%s:%lld: reading up to here takes %s, and %s may be used; raise --memory-limit or take fewer samples",
-      r->path, (long long)r->line_number, sntk_format_bytes(bytes, need), sntk_format_bytes(r->memory_limit, have));
+      "%s:%lld: reading up to here takes %s, and %s may be used; raise --memory-limit or take fewer samples", r->path,
+      (long long)r->line_number, sntk_format_bytes(bytes, need), sntk_format_bytes(r->memory_limit, have));
 }
 
 /* A buffer of at least `wanted` elements, doubled as long as the limit allows. */
@@ -265,7 +265,7 @@ static sntk_status find_header(const csv_reader *r, bool *is_header) {
     return sntk_fail(
         r->ctx, SNTK_ERR_DATA,
         "%s:%lld: column %lld: \"%s\" is not a number, while column %lld, \"%s\", is (fields are separated by %s); "
-        "correct the line, or give header: 1 if it is a line of names",
+        "correct the line, or give header: yes if it is a line of names",
         r->path, (long long)r->line_number, (long long)name_col, sntk_excerpt(name.text, name.size, shown),
         (long long)number_col, sntk_excerpt(number.text, number.size, other), separator_name[r->separator]);
   return SNTK_OK;

@@ -83,9 +83,10 @@ static sntk_status load_file(sntk_context *ctx, const sntk_data_options *options
   if (options->source == SNTK_DATA_HDF5) status = sntk_hdf5_load(ctx, path, limit, array, total);
   if (options->source == SNTK_DATA_IDX) status = sntk_idx_load(ctx, path, limit, array, total);
   if (status != SNTK_OK) return status;
-  status = limit > *total ? sntk_fail(ctx, SNTK_ERR_ARGUMENT, "samples is %lld, but %s has %lld rows; 0 takes all",
-                                      (long long)limit, path, (long long)*total)
-                          : check_finite(ctx, path, array);
+  status = limit > *total
+               ? sntk_fail(ctx, SNTK_ERR_ARGUMENT, "samples is %lld, but %s has %lld rows; without it all are taken",
+                           (long long)limit, path, (long long)*total)
+               : check_finite(ctx, path, array);
   if (status != SNTK_OK) sntk_array_free(array);
   return status;
 }

@@ -152,11 +152,11 @@ sntk_status sntk_check_memory(sntk_context *ctx, const char *what, int64_t rows,
   const int64_t limit = sntk_host_budget(ctx);
   if (bytes > limit) {
     char need[32], have[32];
-    return sntk_fail(
-        ctx, SNTK_ERR_MEMORY,
-        "%s: %lld x %lld float64 values take %s, and %s may be used; raise --memory-limit or take fewer "
-        "samples",
-        what, (long long)rows, (long long)cols, sntk_format_bytes(bytes, need), sntk_format_bytes(limit, have));
+    return sntk_fail(ctx, SNTK_ERR_MEMORY,
+                     "%s: %lld x %lld float64 values take %s, and %s may be used; raise --memory-limit or take fewer "
+                     "samples",
+                     what, (long long)rows, (long long)cols, sntk_format_bytes(bytes, need),
+                     sntk_format_bytes(limit, have));
   }
   return SNTK_OK;
 }

@@ -15,12 +15,13 @@ struct sntk_network {
   sntk_context *ctx;
   sntk_network_options options; /* resolved; weights and signs NULL */
   sntk_source source;
-  double scale;       /* s */
-  sntk_neurons v;     /* the whole network; streamed: pointers NULL, layout plain */
-  sntk_neurons chunk; /* streamed: storage of the chunk generated last */
-  double *weights0;   /* dim x width as loaded, host; NULL: random */
-  int8_t *signs0;     /* outputs x width as loaded, host; NULL: random */
-  bool base_moved;    /* displaced: the base is no longer W0 */
+  double scale;                /* s */
+  sntk_neurons v;              /* the whole network; streamed: pointers NULL, layout plain */
+  sntk_neurons chunk;          /* streamed: storage of the chunk generated last */
+  double *weights0;            /* dim x width as loaded, host; NULL: random */
+  int8_t *signs0;              /* outputs x width as loaded, host; NULL: random */
+  struct sntk_network *narrow; /* a wide view (sntk_network_widen): the stored network whose chunks are widened */
+  bool base_moved;             /* displaced: the base is no longer W0 */
 };
 
 /* Columns at a time for operations over a network's whole width. */
@@ -29,6 +30,11 @@ int64_t sntk_network_chunk_columns(const sntk_network *net);
 
 /* Columns [first, first + count): a view of the stored network, or generated anew. Valid until the next call. */
 sntk_status sntk_network_chunk(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, sntk_neurons *chunk);
+
+/* A plain float64 view of a stored float32 network, a chunk at a time, for what must not carry float32's rounding: the
+ * change of the kernel is far below it. Clear it with sntk_network_wide_clear, before the network. */
+sntk_status sntk_network_widen(sntk_context *ctx, sntk_network *net, sntk_network *wide);
+void sntk_network_wide_clear(sntk_context *ctx, sntk_network *wide);
 
 /* Allocates a view's arrays on the backend (count, dim, outputs, type and layout set by the caller; ld = count). */
 sntk_status sntk_neurons_alloc(sntk_context *ctx, sntk_neurons *v);

@@ -125,6 +125,11 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network_options *
   if (o->form == SNTK_FORM_DISPLACEMENT && !ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED))
     return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend %s has no displacement form; use form plain or backend cpu",
                      ctx->backend->name);
+  if (!o->streamed && o->width > INT32_MAX)
+    return sntk_fail(ctx, SNTK_ERR_SHAPE,
+                     "width %lld is too large to be stored: the matrix library takes rows of up to 2^31 - 1; use a "
+                     "smaller width (a streamed kernel takes any)",
+                     (long long)o->width);
   if (o->form == SNTK_FORM_DISPLACEMENT && o->streamed)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a streamed network keeps no displacement; use form plain");
   return SNTK_OK;
@@ -243,8 +248,31 @@ sntk_status sntk_network_chunk(sntk_context *ctx, sntk_network *net, int64_t fir
     return SNTK_OK;
   }
   *chunk = sntk_neurons_slice(&net->chunk, 0, count);
+  if (net->narrow) {
+    const int each = net->narrow->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+    const sntk_neurons from = sntk_neurons_slice(&net->narrow->v, first / each, count / each);
+    return ctx->backend->widen(ctx, &from, chunk);
+  }
   return fill_initial(ctx, net, first, chunk, true);
 }
+
+sntk_status sntk_network_widen(sntk_context *ctx, sntk_network *net, sntk_network *wide) {
+  *wide = (sntk_network){.ctx = ctx, .options = net->options, .scale = net->scale, .v = net->v, .narrow = net};
+  wide->options.streamed = true;
+  wide->options.precision = SNTK_F64;
+  wide->v.layout = SNTK_LAYOUT_PLAIN;
+  wide->v.type = SNTK_F64;
+  wide->v.count = sntk_neuron_count(&net->v);
+  wide->v.base = wide->v.shift[0] = wide->v.shift[1] = NULL;
+  wide->v.signs = NULL;
+  wide->chunk = wide->v;
+  wide->chunk.count = sntk_network_chunk_columns(wide);
+  return sntk_neurons_alloc(ctx, &wide->chunk);
+}
+
+void sntk_network_wide_clear(sntk_context *ctx, sntk_network *wide) { sntk_neurons_free(ctx, &wide->chunk); }
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static sntk_status check_range(sntk_context *ctx, const sntk_network *net, int64_t first, int64_t count) {
   if (first < 0 || count < 0 || first > net->options.width - count)
@@ -256,7 +284,7 @@ static sntk_status check_range(sntk_context *ctx, const sntk_network *net, int64
 sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, double *weights) {
   SNTK_TRY(check_range(ctx, net, first, count));
   const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
-  const int64_t step = sntk_network_chunk_columns(net);
+  const int64_t step = smaller(sntk_network_chunk_columns(net), count / each + 1);
   double *whole; /* a chunk's neurons: a range may begin or end inside a pair */
   SNTK_TRY(sntk_alloc(ctx, "weights to copy", each * step * net->v.dim, sizeof *whole, (void **)&whole));
   sntk_status status = SNTK_OK;
@@ -276,7 +304,7 @@ sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t f
 sntk_status sntk_network_signs(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, int8_t *signs) {
   SNTK_TRY(check_range(ctx, net, first, count));
   const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
-  const int64_t step = sntk_network_chunk_columns(net);
+  const int64_t step = smaller(sntk_network_chunk_columns(net), count / each + 1);
   int8_t *whole;
   SNTK_TRY(sntk_alloc(ctx, "signs to copy", step, sizeof *whole, (void **)&whole));
   sntk_status status = SNTK_OK;

@@ -19,7 +19,7 @@ static const double SHIFT_LIMIT = 2.0;
 /* What a run holds beside its network. */
 typedef struct training {
   sntk_network *net;
-  const double *targets;
+  const double *inputs, *targets;
   const sntk_train_options *options;
   sntk_train_result *result;
   sntk_pass pass;
@@ -78,10 +78,27 @@ static double frobenius(const double *a, const double *b, int64_t count) {
   return sqrt(square);
 }
 
+/* H at the weights as they are. In float64 whatever the run's type: the kernel's change may be 1e-9 of it, which the
+ * rounding of float32 features would drown. */
+static sntk_status kernel_now(sntk_context *ctx, training *run, double *gram) {
+  if (run->net->v.type == SNTK_F64) return sntk_pass_gram(ctx, run->net, &run->pass, gram);
+  sntk_network wide;
+  sntk_pass pass;
+  SNTK_TRY(sntk_network_widen(ctx, run->net, &wide));
+  sntk_status status = sntk_pass_create(ctx, &wide, run->inputs, run->pass.samples.count, &pass);
+  if (status == SNTK_OK) {
+    status = sntk_pass_forward(ctx, &wide, &pass, NULL);
+    if (status == SNTK_OK) status = sntk_pass_gram(ctx, &wide, &pass, gram);
+    sntk_pass_clear(ctx, &pass);
+  }
+  sntk_network_wide_clear(ctx, &wide);
+  return status;
+}
+
 /* H at W0, its norm and spectrum. */
 static sntk_status initial_kernel(sntk_context *ctx, training *run) {
   const int64_t size = run->pass.samples.count * run->pass.outputs;
-  SNTK_TRY(sntk_pass_gram(ctx, run->net, &run->pass, run->gram0));
+  SNTK_TRY(kernel_now(ctx, run, run->gram0));
   run->gram0_norm = frobenius(run->gram0, NULL, size * size);
   SNTK_TRY(sntk_eigenvalues(ctx, run->gram0, size, run->eigenvalues));
   run->result->lambda_min = run->eigenvalues[0];
@@ -138,7 +155,7 @@ static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool k
     row.lambda_min = result->lambda_min;
   } else if (kernel) {
     const int64_t size = run->pass.samples.count * run->pass.outputs;
-    SNTK_TRY(sntk_pass_gram(ctx, run->net, &run->pass, run->gram));
+    SNTK_TRY(kernel_now(ctx, run, run->gram));
     row.kernel_drift = frobenius(run->gram, run->gram0, size * size) / run->gram0_norm;
     SNTK_TRY(sntk_eigenvalues(ctx, run->gram, size, run->eigenvalues));
     row.lambda_min = run->eigenvalues[0];
@@ -228,7 +245,7 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
     if (!isfinite(targets[j]))
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "target (%lld, %lld) is not finite", (long long)(j / p),
                        (long long)(j % p));
-  training run = {.net = net, .targets = targets, .options = options, .result = result};
+  training run = {.net = net, .inputs = inputs, .targets = targets, .options = options, .result = result};
   const double began = sntk_seconds();
   double ready = began;
   sntk_status status = sntk_pass_create(ctx, net, inputs, samples, &run.pass);
@@ -291,11 +308,20 @@ int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *ne
                                 sntk_size_mul(sntk_size_add(size, sntk_size_add(size, samples)), sizeof(double)));
   if (o->eta_rule == SNTK_ETA_AUTO) {
     const int64_t chunk = sntk_chunk_columns(ctx, false, network->dim, network->width);
+    const int64_t reals = sntk_size_mul(chunk, network->dim); /* a direction a neuron: of a chunk of pairs both */
     bytes = sntk_size_add(bytes, sntk_size_mul(size, 61 * (int64_t)sizeof(double)));
-    bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(chunk, network->dim), 16));
+    bytes = sntk_size_add(
+        bytes, sntk_size_mul(reals, (int64_t)sntk_type_size(ctx->backend->precision(ctx, network->precision))));
   }
   if (o->kernel_every > 0 || o->eta_rule == SNTK_ETA_THEORY) {
-    bytes = sntk_size_add(bytes, sntk_ntk_bytes(ctx, network, samples));
+    /* the kernel is taken in float64, from chunks of a streamed view */
+    sntk_network_options wide = *network;
+    wide.precision = SNTK_F64;
+    wide.streamed = true;
+    wide.weights = wide.signs = NULL;
+    if (ctx->backend->precision(ctx, network->precision) == SNTK_F32)
+      bytes = sntk_size_add(bytes, sntk_network_bytes(ctx, &wide));
+    bytes = sntk_size_add(bytes, sntk_ntk_bytes(ctx, &wide, samples));
     bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 3 * (int64_t)sizeof(double)));
   }
   return bytes;

@@ -37,6 +37,7 @@ sntk_status sntk_width_try(sntk_context *ctx, const sntk_network_options *networ
   sntk_train_result result;
   sntk_status status = sntk_train(ctx, net, inputs, targets, samples, &train_options, &result);
   trial->status = status;
+  trial->form = result.form;
   trial->converged = result.converged && status == SNTK_OK;
   trial->steps = result.steps;
   trial->loss = result.loss;

@@ -68,7 +68,8 @@ SNTK_API const char *sntk_context_error(const sntk_context *ctx);
 /** @brief Name of the open backend ("ref", "cpu", ...), or "none". */
 SNTK_API const char *sntk_context_backend(const sntk_context *ctx);
 
-/** @brief Is the backend's device code run on the host by an emulator? Such a run tests correctness and says nothing of speed. */
+/** @brief Is the backend's device code run on the host by an emulator? Such a run tests correctness and says nothing of
+ * speed. */
 SNTK_API bool sntk_context_emulated(const sntk_context *ctx);
 
 /** @brief The device in words, such as the processor's name and instruction set. Never NULL. */

@@ -111,7 +111,8 @@ typedef struct sntk_array {
  */
 SNTK_API sntk_status sntk_npy_read(sntk_context *ctx, const char *path, sntk_array *array);
 
-/** @brief Writes rows x cols float64 values as a version 1.0 .npy file. @return SNTK_OK; SNTK_ERR_SHAPE; SNTK_ERR_IO. */
+/** @brief Writes rows x cols float64 values as a version 1.0 .npy file. @return SNTK_OK; SNTK_ERR_SHAPE; SNTK_ERR_IO.
+ */
 SNTK_API sntk_status sntk_npy_write(sntk_context *ctx, const char *path, int64_t rows, int64_t cols,
                                     const double *values);
 

@@ -67,8 +67,8 @@ typedef struct sntk_network sntk_network;
 /**
  * @brief Creates a network on the context's backend.
  * @param[out] net The network; NULL on failure. It must be freed before ctx.
- * @return SNTK_OK; SNTK_ERR_ARGUMENT (odd width with symmetric initialization, signs other than +-1, ...);
- *         SNTK_ERR_BACKEND (displacement form on ref); SNTK_ERR_MEMORY.
+ * @return SNTK_OK; SNTK_ERR_SHAPE (a stored width above 2^31 - 1); SNTK_ERR_DEVICE; SNTK_ERR_ARGUMENT (odd width with
+ * symmetric initialization, signs other than +-1, ...); SNTK_ERR_BACKEND (displacement form on ref); SNTK_ERR_MEMORY.
  */
 SNTK_API sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *options, sntk_network **net);
 
@@ -94,7 +94,8 @@ SNTK_API double sntk_kernel_scale(sntk_activation activation, sntk_scale scale, 
  * @brief F = s f(X), n x p.
  * @param[in]  inputs  n x d row-major, host, finite.
  * @param[out] outputs n x p row-major, host; may not alias inputs.
- * @return SNTK_OK; SNTK_ERR_OVERFLOW if a logit or output is not finite; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED.
+ * @return SNTK_OK; SNTK_ERR_ARGUMENT (an input is not finite); SNTK_ERR_DEVICE; SNTK_ERR_OVERFLOW if a logit or output
+ * is not finite; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED.
  * @note Never stores n x m. Fixed reduction order. f32: absolute error of f at most C eps (1 + |f|) with eps = 2^-24
  * and C = d |x||w| + 1.5 max|z - max z| + h + 4, h the longest f32 addition chain (a slab of neurons).
  */

@@ -25,7 +25,8 @@ extern "C" {
  * @brief The Gram matrix at the network's current weights.
  * @param[in]  inputs n x d row-major, host, finite.
  * @param[out] gram   np x np, host, symmetric, float64.
- * @return SNTK_OK; SNTK_ERR_OVERFLOW; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED.
+ * @return SNTK_OK; SNTK_ERR_ARGUMENT (an input is not finite); SNTK_ERR_OVERFLOW; SNTK_ERR_MEMORY; SNTK_ERR_DEVICE;
+ *         SNTK_ERR_INTERRUPTED.
  * @note Two walks over the width in slabs; memory O(np slab + (np)^2), independent of the width. Precision f32:
  * features in f32, products of a slab in f32, slabs added in f64; relative error in |H|_F a few C eps (see network.h).
  */
@@ -39,7 +40,7 @@ SNTK_API int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_opti
  * @brief H at infinite width for Gaussian weights: block diagonal over outputs, K o kappa with kappa_ij = exp(sigma^2
  * K_ij) (softmax), exp(sigma^2 |x_i + x_j|^2 / 2) (exp), (pi - arccos rho_ij) / (2 pi) (relu; 0 where a row is zero).
  * @param[out] block  n x n, host: one output's block.
- * @return SNTK_OK; SNTK_ERR_OVERFLOW if an entry is not finite.
+ * @return SNTK_OK; SNTK_ERR_MEMORY; SNTK_ERR_OVERFLOW if an entry is not finite.
  */
 SNTK_API sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, double sigma,
                                        const double *inputs, int64_t samples, int64_t dim, double *block);
@@ -48,7 +49,8 @@ SNTK_API sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activa
  * @brief Eigenvalues of a symmetric matrix, ascending.
  * @param[in]  matrix size x size, host, symmetric; not changed.
  * @param[out] values size.
- * @return SNTK_OK; SNTK_ERR_NUMERICAL if the solver does not converge; SNTK_ERR_MEMORY.
+ * @return SNTK_OK; SNTK_ERR_NUMERICAL if the solver does not converge; SNTK_ERR_SHAPE (too large for it);
+ *         SNTK_ERR_MEMORY; SNTK_ERR_DEVICE.
  * @note Backward stable: absolute error of each about size eps |H|_2 with eps = 2^-53.
  */
 SNTK_API sntk_status sntk_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, double *values);

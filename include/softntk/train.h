@@ -48,7 +48,7 @@ typedef struct sntk_history_row {
   int64_t step;
   double loss;            /**< L */
   double weight_movement; /**< max_r |w_r(t) - w_r(0)|_2 */
-  double kernel_drift;    /**< |H(t) - H(0)|_F / |H(0)|_F */
+  double kernel_drift;    /**< |H(t) - H(0)|_F / |H(0)|_F, both in float64 whatever the precision */
   double lambda_min;      /**< smallest eigenvalue of the scale-free H(t) */
 } sntk_history_row;
 
@@ -85,7 +85,8 @@ typedef struct sntk_train_result {
  * @param[in]     inputs  n x d row-major, host, finite.
  * @param[in]     targets n x p row-major, host, finite.
  * @param[out]    result  Always set, as far as the run came; free with sntk_train_result_clear().
- * @return SNTK_OK (converged or not); SNTK_ERR_OVERFLOW; SNTK_ERR_DIVERGED; SNTK_ERR_MEMORY; SNTK_ERR_NUMERICAL;
+ * @return SNTK_OK (converged or not); SNTK_ERR_ARGUMENT; SNTK_ERR_SHAPE; SNTK_ERR_BACKEND (profiling where there is no
+ * profiler); SNTK_ERR_DEVICE; SNTK_ERR_OVERFLOW; SNTK_ERR_DIVERGED; SNTK_ERR_MEMORY; SNTK_ERR_NUMERICAL;
  *         SNTK_ERR_INTERRUPTED.
  * @note Same seed, backend, threads: same bits. Not reaching the tolerance is no error.
  */

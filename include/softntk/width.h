@@ -22,6 +22,7 @@ extern "C" {
 /** @brief What training at one width showed. */
 typedef struct sntk_width_trial {
   int64_t width;
+  sntk_form form;     /**< in use at the end */
   sntk_status status; /**< SNTK_OK, or why the run failed (overflow, divergence): such a width does not suffice */
   bool converged;     /**< reached loss <= tolerance within the step budget */
   bool kernel_kept;   /**< lambda_min(H(T)) >= ratio * lambda, with lambda above its resolution */

@@ -104,7 +104,7 @@ LIST
   equal searches "$(records lines out width)" 4
   records keys out width id status activation samples dim outputs sigma scale init seed backend precision \
     width_loss width_kernel steps lambda_min lambda_max
-  records keys out width_trial $(tr ' ' '\n' <<<"$POINT_KEYS" | grep -vx form) steps converged kernel_kept loss eta \
+  records keys out width_trial $POINT_KEYS steps converged kernel_kept loss eta \
     lambda_min weight_movement kernel_drift trial_seconds
   records keys out width_fit quantity exponent exponent_low exponent_high points
   # the fits are made from the records and are none themselves

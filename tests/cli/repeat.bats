@@ -69,13 +69,13 @@ YAML
     run=width-$threads
     twice width w.yaml --threads $threads
     run=sweep-$threads
-    twice sweep c.yaml --threads $threads --set 'grid.network.width=[34, 66]' --set 'grid.seed=[1, 2]'
+    twice sweep c.yaml --set save.weights=false --threads $threads --set 'grid.network.width=[34, 66]' --set 'grid.seed=[1, 2]'
   done
 }
 
 @test "the points of a sweep are those of train alone" {
   write_problem
-  expect 0 sweep c.yaml --quiet --threads 1 --set 'grid.network.width=[34, 66]' --out s
+  expect 0 sweep c.yaml --quiet --threads 1 --set save.weights=false --set 'grid.network.width=[34, 66]' --out s
   expect 0 train c.yaml --quiet --threads 1 --set network.width=66 --out t
   records same s/points.jsonl | sed -n 2p | sed 's/"id": "[^"]*"/"id": "-"/' >of_sweep
   records same t/points.jsonl | cmp - of_sweep

@@ -900,6 +900,36 @@ static void shifts_too_large_for_expm1_are_seen(void **state) {
       }
 }
 
+/* Where a unit stays on, relu's change is the shift's logit itself: its relative error does not grow as the shift
+ * shrinks against the base. One input of 1 makes both logits exact. */
+static void small_changes_of_relu_do_not_cancel(void **state) {
+  setting *c = *state;
+  enum { M = 300 };
+  for (int a = 0; a < ISAS; a++)
+    for (int type = SNTK_F32; type <= SNTK_F64 && c->cpu[a]; type++)
+      for (int layout = SNTK_LAYOUT_DISPLACED; layout <= SNTK_LAYOUT_PAIRED; layout++) {
+        const shape s = {1, 1, M, 1};
+        problem *q = make_problem(c->ref, s, SNTK_RELU, (sntk_layout)layout, (sntk_precision)type, 8, 0.5);
+        double expected = 0.0, size = 0.0;
+        q->x[0] = 1.0;
+        for (int64_t j = 0; j < M; j++) {
+          q->base[j] = rounded(q->type, uniform(50, j) + (j % 2 ? 1.5 : -1.5)); /* on, off, on, ... */
+          for (int h = 0; h <= layout - SNTK_LAYOUT_DISPLACED; h++) {
+            q->shift[h][j] = rounded(q->type, 1e-6 * uniform(51 + (uint64_t)h, j));
+            expected += (j % 2) * (h ? -1.0 : 1.0) * q->signs[j] * q->shift[h][j];
+            size += fabs(q->shift[h][j]);
+          }
+        }
+        const sntk_neurons v = cpu_view(q);
+        const sntk_samples samples = cpu_samples(q);
+        double max = 0.0, sum = 0.0, t = 0.0;
+        sntk_stats stats = {.samples = 1, .outputs = 1, .max = &max, .sum = &sum, .t = &t};
+        assert_ok(c->cpu[a], c->cpu[a]->backend->statistics(c->cpu[a], &v, &samples, &stats));
+        assert_near(t, expected, (chain(M) + 2.0) * eps_of(q->type) * size);
+        pool_clear();
+      }
+}
+
 /* OpenMP's thread count is the process's: a context opened for fewer threads than a later one must stay within its own.
  */
 static void contexts_with_different_thread_counts_stay_apart(void **state) {
@@ -929,6 +959,7 @@ int main(void) {
       cmocka_unit_test_teardown(numbers_that_are_not_finite_are_reported, pool_teardown),
       cmocka_unit_test_teardown(large_logits, pool_teardown),
       cmocka_unit_test_teardown(shifts_too_large_for_expm1_are_seen, pool_teardown),
+      cmocka_unit_test_teardown(small_changes_of_relu_do_not_cancel, pool_teardown),
       cmocka_unit_test_teardown(contexts_with_different_thread_counts_stay_apart, pool_teardown),
   };
   return cmocka_run_group_tests_name("cpu", tests, setup, teardown);

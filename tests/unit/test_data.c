@@ -443,7 +443,7 @@ static void test_csv_refusals(void **state) {
       {"1,2\n3,1e400\n", -1, "\"1e400\"|too large"},
       {"1,9007199254740993\n", -1, "r.csv:1|column 2|9007199254740993|2^53"},
       {"1,-99999999999999999999999\n", -1, "2^53"},
-      {"1,2x\n3,4\n", -1, "r.csv:1|column 2|\"2x\"|column 1|\"1\"|header: 1"},
+      {"1,2x\n3,4\n", -1, "r.csv:1|column 2|\"2x\"|column 1|\"1\"|header: yes"},
       {"a,b\n1,2\n", 0, "r.csv:1|column 1|\"a\""},
       {"a,b,c\n1,2\n", -1, "r.csv:1|3 names|2 columns"},
       {"a\n1,2\n", 1, "r.csv:1|1 names|2 columns"},

@@ -51,6 +51,10 @@ static int64_t slab_width(int64_t samples) {
   return b < SLAB_MIN ? SLAB_MIN : b > SLAB_MAX ? SLAB_MAX : b;
 }
 
+/* Is a loop over so many elements worth waking the other threads for? Below, waiting for them costs more than the work,
+ * and on shared processors very much more. */
+static bool pays(int64_t elements) { return elements >= 1 << 15; }
+
 static const sntk_row_kernels *rows_of(const sntk_context *ctx, sntk_precision type) {
   return &((const cpu_state *)ctx->backend_state)->kernels->rows[type];
 }
@@ -247,7 +251,7 @@ static sntk_status cpu_random_weights(sntk_context *ctx, const sntk_source *sour
   float *buffers;
   SNTK_TRY(scratch(ctx, SCRATCH_G, (int64_t)ctx->threads * (GENERATE / (halved ? 2 : 1) + 1) * d, sizeof(float),
                    (void **)&buffers));
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(v->count * d))
   for (int64_t block = 0; block < blocks; block++) {
     float *normals = buffers + (int64_t)omp_get_thread_num() * (GENERATE / (halved ? 2 : 1) + 1) * d;
     const int64_t at = block * GENERATE, end = at + GENERATE < v->count ? at + GENERATE : v->count;
@@ -268,7 +272,7 @@ static sntk_status cpu_random_weights(sntk_context *ctx, const sntk_source *sour
 
 static sntk_status cpu_random_signs(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *v) {
   const bool halved = source->symmetric && v->layout != SNTK_LAYOUT_PAIRED;
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(v->count * v->outputs * 8))
   for (int64_t r = 0; r < v->count; r++) {
     const int64_t q = halved ? (first + r) / 2 : first + r;
     const int flip = halved && (first + r) % 2 ? -1 : 1;
@@ -292,7 +296,10 @@ static sntk_status cpu_statistics(sntk_context *ctx, const sntk_neurons *v, cons
   slab part;
   for (int64_t at = 0; at < v->count && bad == n; at += part.b) {
     SNTK_TRY(slab_load(ctx, v, s, at, &part));
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min : bad) reduction(max : shift_max)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min                                      \
+                                                                              : bad)                                   \
+    reduction(max                                                                                                      \
+              : shift_max) if (pays(n * part.b))
     for (int64_t i = 0; i < n; i++) {
       sntk_row_stats row_stats;
       double *ti = t + (int64_t)omp_get_thread_num() * p;
@@ -331,7 +338,7 @@ static sntk_status cpu_base_statistics(sntk_context *ctx, const sntk_neurons *v,
     part.type = SNTK_F64;
     signs_to_real(&part, b, signs);
     logits(SNTK_F64, n, b, d, s->x64, base, b, z);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min : bad)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min : bad) if (pays(n * b))
     for (int64_t i = 0; i < n; i++) {
       sntk_row_stats row_stats;
       double *ti = t + (int64_t)omp_get_thread_num() * p;
@@ -365,7 +372,7 @@ static sntk_status slab_pull(sntk_context *ctx, const slab *part, const sntk_sam
   const int64_t p = v->outputs;
   double *scaled;
   SNTK_TRY(scratch(ctx, SCRATCH_ROWS, (int64_t)ctx->threads * p, sizeof *scaled, (void **)&scaled));
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(s->count * part->b))
   for (int64_t i = 0; i < s->count; i++) {
     double *r = scaled + (int64_t)omp_get_thread_num() * p;
     const double factor = pull->scale * normalizer(v, pull->sum, i);
@@ -408,7 +415,7 @@ static sntk_status cpu_descent(sntk_context *ctx, sntk_neurons *v, const sntk_sa
       void *weights = v->layout == SNTK_LAYOUT_PLAIN ? part.v.base : part.v.shift[h];
       transposed_product(v->type, s->count, part.b, d, s->x, slope_rows(&part, h), gradient, part.b);
       memset(row_norms, 0, (size_t)(2 * d) * sizeof *row_norms);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(d * part.b))
       for (int64_t k = 0; k < d; k++)
         kernels->descend(part.b, eta, row(gradient, k, part.b, v->type), offset(weights, k * v->ld, v->type),
                          &row_norms[2 * k]);
@@ -437,7 +444,7 @@ static sntk_status cpu_push(sntk_context *ctx, const sntk_neurons *v, const sntk
       logits(v->type, n, part.b, v->dim, s->x, (const char *)direction[h] + (size_t)at * sntk_type_size(v->type), ld,
              pushed[h]);
     }
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(n * part.b))
     for (int64_t i = 0; i < n; i++) {
       double *own = sums + (int64_t)omp_get_thread_num() * (p + 1);
       memset(own, 0, (size_t)(p + 1) * sizeof *own);
@@ -465,7 +472,7 @@ static sntk_status cpu_features(sntk_context *ctx, const sntk_neurons *v, const 
   slab part;
   for (int64_t at = 0; at < v->count; at += part.b) {
     SNTK_TRY(slab_load(ctx, v, s, at, &part));
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(n * part.b))
     for (int64_t i = 0; i < n; i++) {
       const double factor = softmax ? root / sum[i] : 1.0 / root;
       kernels->slopes(v->activation, v->layout, part.b, fixed_max(v, max, i), row(part.z, i, part.b, v->type),
@@ -490,7 +497,7 @@ static sntk_status cpu_gram_add(sntk_context *ctx, sntk_precision type, const vo
   SNTK_TRY(scratch(ctx, SCRATCH_GRAM, rows * rows, sizeof *product, (void **)&product));
   cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)rows, (int)cols, 1.0f, u, (int)ld, 0.0f, product,
               (int)rows);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(rows * rows))
   for (int64_t a = 0; a < rows; a++)
     for (int64_t c = 0; c <= a; c++) gram[a * rows + c] += (double)product[a * rows + c];
   return SNTK_OK;
@@ -501,14 +508,14 @@ static sntk_status cpu_gram_finish(sntk_context *ctx, const sntk_samples *s, int
   double *k;
   SNTK_TRY(sntk_alloc(ctx, "inner products of the inputs", n * n, sizeof *k, (void **)&k));
   cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)n, (int)s->dim, 1.0, s->x64, (int)s->dim, 0.0, k, (int)n);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(size * size))
   for (int64_t a = 0; a < size; a++)
     for (int64_t c = 0; c <= a; c++) {
       const int64_t i = a % n, j = c % n;
       gram[a * size + c] *= i >= j ? k[i * n + j] : k[j * n + i];
     }
   free(k);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(size * size))
   for (int64_t a = 0; a < size; a++) /* the upper triangle is written only, the lower one read only */
     for (int64_t c = a + 1; c < size; c++) gram[a * size + c] = gram[c * size + a];
   return SNTK_OK;
@@ -563,7 +570,8 @@ static sntk_status cpu_movement(sntk_context *ctx, const sntk_neurons *v, const 
   for (int h = 0; h < halves(v); h++) {
     const void *shift = v->shift[h];
     if (!shift && !origin) continue; /* plain weights are their own base */
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(max : largest)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(max                                      \
+                                                                              : largest) if (pays(v->count * v->dim))
     for (int64_t block = 0; block < v->count; block += GENERATE) {
       double squares[GENERATE] = {0.0};
       const int64_t end = block + GENERATE < v->count ? block + GENERATE : v->count;
@@ -581,7 +589,7 @@ static sntk_status cpu_movement(sntk_context *ctx, const sntk_neurons *v, const 
 }
 
 static sntk_status cpu_move_base(sntk_context *ctx, sntk_neurons *v) {
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(v->count * v->dim))
   for (int64_t k = 0; k < v->dim; k++)
     for (int64_t r = 0; r < v->count; r++) {
       const int64_t at = k * v->ld + r;
@@ -595,9 +603,20 @@ static sntk_status cpu_move_base(sntk_context *ctx, sntk_neurons *v) {
   return SNTK_OK;
 }
 
+/* Signs of single neurons: in the paired layout each column gives two, with opposite signs. */
+static void single_signs(const sntk_neurons *v, sntk_neurons *to) {
+  const int each = halves(v);
+  for (int64_t l = 0; l < v->outputs; l++)
+    for (int64_t q = 0; q < v->count; q++)
+      for (int h = 0; h < each; h++) {
+        const int8_t sign = v->signs[l * v->ld_signs + q];
+        to->signs[l * to->ld_signs + each * q + h] = (int8_t)(h ? -sign : sign);
+      }
+}
+
 static sntk_status cpu_unpair(sntk_context *ctx, const sntk_neurons *paired, sntk_neurons *to) {
   const size_t size = sntk_type_size(paired->type);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(paired->dim * paired->count))
   for (int64_t k = 0; k < paired->dim; k++)
     for (int64_t q = 0; q < paired->count; q++)
       for (int h = 0; h < 2; h++) {
@@ -605,12 +624,7 @@ static sntk_status cpu_unpair(sntk_context *ctx, const sntk_neurons *paired, snt
         memcpy((char *)to->base + (size_t)at * size, (const char *)paired->base + (size_t)from * size, size);
         memcpy((char *)to->shift[0] + (size_t)at * size, (const char *)paired->shift[h] + (size_t)from * size, size);
       }
-  for (int64_t l = 0; l < paired->outputs; l++)
-    for (int64_t q = 0; q < paired->count; q++) {
-      const int8_t sign = paired->signs[l * paired->ld_signs + q];
-      to->signs[l * to->ld_signs + 2 * q] = sign;
-      to->signs[l * to->ld_signs + 2 * q + 1] = (int8_t)-sign;
-    }
+  single_signs(paired, to);
   return SNTK_OK;
 }
 
@@ -624,6 +638,12 @@ static sntk_status cpu_read_weights(sntk_context *ctx, const sntk_neurons *v, do
         out[k * ld + each * r + h] =
             element(v->base, at, v->type) + (v->shift[h] ? element(v->shift[h], at, v->type) : 0.0);
       }
+  return SNTK_OK;
+}
+
+static sntk_status cpu_widen(sntk_context *ctx, const sntk_neurons *v, sntk_neurons *to) {
+  SNTK_TRY(cpu_read_weights(ctx, v, to->base, to->ld));
+  single_signs(v, to);
   return SNTK_OK;
 }
 
@@ -653,6 +673,7 @@ const sntk_backend sntk_backend_cpu = {
     .eigenvalues = cpu_eigenvalues,
     .movement = cpu_movement,
     .move_base = cpu_move_base,
+    .widen = cpu_widen,
     .unpair = cpu_unpair,
     .read_weights = cpu_read_weights,
 };

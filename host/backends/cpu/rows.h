@@ -224,14 +224,15 @@ static void FN(feature)(int64_t b, const void *sign, const void *slope, double f
 static void FN(descend)(int64_t b, double eta, const void *gradient, void *weights, double norms[2]) {
   const REAL *restrict g = gradient;
   REAL *restrict w = weights;
-  const REAL step = (REAL)-eta;
   double square = 0.0, lost = 0.0;
 #pragma omp simd reduction(+ : square, lost)
   for (int64_t j = 0; j < b; j++) {
-    const REAL update = step * g[j], before = w[j], after = before + update;
+    /* in float64, so that an update below the type's smallest number still counts as lost */
+    const double update = -eta * (double)g[j];
+    const REAL before = w[j], after = before + (REAL)update;
     w[j] = after;
-    const double miss = ((double)after - (double)before) - (double)update;
-    square += (double)update * (double)update;
+    const double miss = ((double)after - (double)before) - update;
+    square += update * update;
     lost += miss * miss;
   }
   norms[0] += square;

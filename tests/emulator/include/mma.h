@@ -35,7 +35,8 @@ enum layout_t { mem_row_major, mem_col_major };
 template <class Use, int M, int N, int K, class T, class Layout = void>
 struct fragment {
   static_assert(M == 16 && N == 16 && K == 8, "the emulator has the shape m16n16k8");
-  static_assert(std::is_same<T, precision::tf32>::value || std::is_same<T, float>::value, "TF32, or float to accumulate");
+  static_assert(std::is_same<T, precision::tf32>::value || std::is_same<T, float>::value,
+                "TF32, or float to accumulate");
   static constexpr int rows = std::is_same<Use, matrix_b>::value ? K : M;
   static constexpr int columns = std::is_same<Use, matrix_a>::value ? K : N;
   static constexpr int num_elements = rows * columns / 32;
@@ -48,13 +49,11 @@ inline void fill_fragment(fragment<Use, M, N, K, T, Layout> &f, float value) {
 }
 
 /* 10 bits of the fraction, rounded to nearest, ties away from zero. */
-inline float __float_to_tf32(float value) {
-  return __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u);
-}
+inline float __float_to_tf32(float value) { return __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u); }
 
 template <class Use, int M, int N, int K, class T, class Layout>
 inline void load_matrix_sync(fragment<Use, M, N, K, T, Layout> &f, const float *p, unsigned ld, EMU_SITE) {
-  emu::warp_exchange("load_matrix_sync", 0xffffffffu, 0, {file, line});
+  emu::warp_meet("load_matrix_sync", {file, line});
   for (int i = 0; i < f.num_elements; ++i) {
     const unsigned e = emu::lane() * (unsigned)f.num_elements + (unsigned)i;
     const unsigned row = e / (unsigned)f.columns, column = e % (unsigned)f.columns;
@@ -65,7 +64,7 @@ inline void load_matrix_sync(fragment<Use, M, N, K, T, Layout> &f, const float *
 template <int M, int N, int K>
 inline void store_matrix_sync(float *p, const fragment<accumulator, M, N, K, float> &f, unsigned ld, layout_t layout,
                               EMU_SITE) {
-  emu::warp_exchange("store_matrix_sync", 0xffffffffu, 0, {file, line});
+  emu::warp_meet("store_matrix_sync", {file, line});
   for (int i = 0; i < f.num_elements; ++i) {
     const unsigned e = emu::lane() * (unsigned)f.num_elements + (unsigned)i;
     const unsigned row = e / (unsigned)N, column = e % (unsigned)N;
@@ -74,7 +73,8 @@ inline void store_matrix_sync(float *p, const fragment<accumulator, M, N, K, flo
 }
 
 template <int M, int N, int K, class LayoutA, class LayoutB>
-inline void mma_sync(fragment<accumulator, M, N, K, float> &d, const fragment<matrix_a, M, N, K, precision::tf32, LayoutA> &a,
+inline void mma_sync(fragment<accumulator, M, N, K, float> &d,
+                     const fragment<matrix_a, M, N, K, precision::tf32, LayoutA> &a,
                      const fragment<matrix_b, M, N, K, precision::tf32, LayoutB> &b,
                      const fragment<accumulator, M, N, K, float> &c, EMU_SITE) {
   float all_a[M * K], all_b[K * N];

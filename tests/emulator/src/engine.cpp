@@ -29,17 +29,22 @@ Thread *thread = nullptr;
 Detector *detector = nullptr;
 
 static constexpr size_t stack_bytes = 256 << 10;
+static constexpr size_t stack_guard_bytes = 1 << 20; /* a frame that large must not step over it */
 static constexpr size_t top_of_stack_bytes = 64;
 
-Engine &engine() {
-  static Engine *instance = new Engine; /* never destroyed: kernels may run until the very end */
-  return *instance;
+Engine *engine_instance = nullptr;
+
+Engine &engine_create() {
+  static Engine *made = new Engine;
+  engine_instance = made;
+  return *made;
 }
 
 std::string engine_position() { return engine().position(); }
 void run_kernel(const KernelLaunch &launch) { engine().run(launch); }
 
-/* ---- kernels ------------------------------------------------------------------------------------------------------ */
+/* ---- kernels ------------------------------------------------------------------------------------------------------
+ */
 
 static std::map<const void *, Kernel> &kernel_table() {
   static std::map<const void *, Kernel> table;
@@ -75,7 +80,8 @@ void kernels_reset() {
   }
 }
 
-/* ---- faults of the machine ---------------------------------------------------------------------------------------- */
+/* ---- faults of the machine ----------------------------------------------------------------------------------------
+ */
 
 /* A kernel that reads through a wild or null pointer, or overflows its stack: say which. */
 static void on_fault(int signal, siginfo_t *info, void *) {
@@ -85,7 +91,7 @@ static void on_fault(int signal, siginfo_t *info, void *) {
   if (!engine().running()) return; /* the instruction is repeated and ends the program in the usual way */
   const char *address = static_cast<const char *>(info->si_addr);
   const EmulatedThread &t = engine().current();
-  if (address < t.stack && address + 65536 >= t.stack) {
+  if (address < t.stack && address >= t.stack - stack_guard_bytes) {
     fatal("stack overflow in a kernel: more than %zu bytes of local variables", stack_bytes);
   }
   fatal("a kernel accessed the invalid address %p%s", info->si_addr,
@@ -108,7 +114,8 @@ static void catch_faults() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-/* ---- scheduling --------------------------------------------------------------------------------------------------- */
+/* ---- scheduling ---------------------------------------------------------------------------------------------------
+ */
 
 inline EmulatedThread *Engine::next() {
   if (head_ == tail_) return nullptr;
@@ -201,7 +208,8 @@ std::string Engine::position() const {
 /* Two copies of a file's name may have two addresses. */
 static bool same_site(Site a, Site b) { return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0); }
 
-/* ---- barriers ----------------------------------------------------------------------------------------------------- */
+/* ---- barriers -----------------------------------------------------------------------------------------------------
+ */
 
 void Engine::release_barrier() {
   waiting_ = 0;
@@ -218,13 +226,14 @@ void Engine::barrier(Site site) {
   me.waits = site;
   me.what = "__syncthreads";
   me.state = ThreadState::at_barrier;
-  if (live_ != count_) fatal("divergent barrier: __syncthreads() at %s:%d after %d threads of the block ended", site.file,
-                             site.line, count_ - live_);
+  if (live_ != count_)
+    fatal("divergent barrier: __syncthreads() at %s:%d after %d threads of the block ended", site.file, site.line,
+          count_ - live_);
   if (waiting_ == 0) {
     barrier_site_ = site;
   } else if (!same_site(barrier_site_, site)) {
-    fatal("divergent barrier: threads of one block wait at different __syncthreads(), %s:%d and %s:%d", barrier_site_.file,
-          barrier_site_.line, site.file, site.line);
+    fatal("divergent barrier: threads of one block wait at different __syncthreads(), %s:%d and %s:%d",
+          barrier_site_.file, barrier_site_.line, site.file, site.line);
   }
   if (++waiting_ == count_) release_barrier();
   reschedule();
@@ -243,7 +252,8 @@ int Engine::barrier_reduce(bool predicate, int *any, int *all, Site site) {
 /* Of all the collectives only this one orders memory. */
 static const char syncwarp_name[] = "__syncwarp";
 
-/* ---- warp collectives --------------------------------------------------------------------------------------------- */
+/* ---- warp collectives ---------------------------------------------------------------------------------------------
+ */
 
 Collective &Engine::collective_with(Warp &warp, unsigned mask) {
   for (size_t i = 0; i < warp.used; ++i) {
@@ -322,7 +332,8 @@ unsigned Engine::active_mask() {
   return (random_ ? candidates & (unsigned)random_step(random_) : candidates) | 1u << me.lane;
 }
 
-/* ---- asynchronous copies ------------------------------------------------------------------------------------------ */
+/* ---- asynchronous copies ------------------------------------------------------------------------------------------
+ */
 
 static void carry_out(const AsyncCopy &copy) {
   memcpy(copy.to, copy.from, copy.size - copy.zero_fill);
@@ -348,7 +359,8 @@ void Engine::finish_copies(EmulatedThread &t, uint64_t before_stage) {
   t.copies.resize(kept);
 }
 
-/* ---- shared memory ------------------------------------------------------------------------------------------------ */
+/* ---- shared memory ------------------------------------------------------------------------------------------------
+ */
 
 const char *Engine::shared_name(const void *address) const {
   const char *p = static_cast<const char *>(address);
@@ -357,8 +369,8 @@ const char *Engine::shared_name(const void *address) const {
   return v && !v->guard ? v->name.c_str() : nullptr;
 }
 
-/* NaNs, so that what a block does not write it cannot use unnoticed. Variables of other kernels are left alone after the
- * first block; those of device functions may be anyone's. */
+/* NaNs, so that what a block does not write it cannot use unnoticed. Variables of other kernels are left alone after
+ * the first block; those of device functions may be anyone's. */
 void Engine::poison_static_shared(bool all) {
   for (const SharedVariable &v : kernel_->module->shared) {
     if (v.guard) {
@@ -371,14 +383,16 @@ void Engine::poison_static_shared(bool all) {
 
 void Engine::check_dynamic_guards() {
   const int64_t bad = guard_first_damaged(dynamic_ + launch_->dynamic_shared, guard_bytes);
-  if (bad >= 0) fatal("out of bounds: a block wrote byte %lld behind the end of its %zu bytes of dynamic shared memory",
-                      (long long)bad, launch_->dynamic_shared);
+  if (bad >= 0)
+    fatal("out of bounds: a block wrote byte %lld behind the end of its %zu bytes of dynamic shared memory",
+          (long long)bad, launch_->dynamic_shared);
   if (guard_first_damaged(dynamic_ - guard_bytes, guard_bytes) >= 0) {
     fatal("out of bounds: a block wrote before the start of its dynamic shared memory");
   }
 }
 
-/* ---- a kernel ----------------------------------------------------------------------------------------------------- */
+/* ---- a kernel -----------------------------------------------------------------------------------------------------
+ */
 
 void Engine::prepare(const KernelLaunch &launch) {
   catch_faults();
@@ -395,7 +409,7 @@ void Engine::prepare(const KernelLaunch &launch) {
     t.id = (int)threads_.size() - 1;
     t.lane = (unsigned)t.id & 31u;
     t.warp = t.id >> 5;
-    fiber_create(t, stack_bytes, top_of_stack_bytes, thread_main);
+    fiber_create(t, stack_bytes, top_of_stack_bytes, stack_guard_bytes, thread_main);
     t.shared = reinterpret_cast<Thread *>(t.stack + t.stack_size - top_of_stack_bytes);
   }
   warps_.resize((size_t)(count_ + 31) / 32);
@@ -409,7 +423,8 @@ void Engine::prepare(const KernelLaunch &launch) {
   guard_fill(dynamic_ - guard_bytes, guard_bytes, guard_byte);
   guard_fill(dynamic_ + launch.dynamic_shared, guard_bytes, guard_byte);
   guard_poison(dynamic_ - guard_bytes, guard_bytes);
-  guard_poison(dynamic_ + launch.dynamic_shared, (size_t)(dynamic_memory_ + max_shared + 3 * 1024 - dynamic_) - launch.dynamic_shared);
+  guard_poison(dynamic_ + launch.dynamic_shared,
+               (size_t)(dynamic_memory_ + max_shared + 3 * 1024 - dynamic_) - launch.dynamic_shared);
 }
 
 void Engine::run_block(uint64_t index) {
@@ -471,14 +486,25 @@ void Engine::run(const KernelLaunch &launch) {
   launch_ = nullptr;
 }
 
-/* ---- what kernels call (emu/kernel.h) ----------------------------------------------------------------------------- */
+/* ---- what kernels call (emu/kernel.h) -----------------------------------------------------------------------------
+ */
 
 void barrier(Site site) { engine().barrier(site); }
 int barrier_reduce(int predicate, int *any, int *all, Site site) {
   return engine().barrier_reduce(predicate != 0, any, all, site);
 }
-const Exchange &warp_exchange(const char *what, unsigned mask, uint64_t value, Site site) {
-  return engine().collective(what, mask, value, site);
+unsigned ballot(unsigned mask, bool predicate, Site site) {
+  const Exchange &exchange = engine().collective("__ballot_sync", mask, predicate, site);
+  unsigned result = 0;
+  for (unsigned i = 0; i < 32; ++i) {
+    if ((exchange.arrived >> i & 1u) && exchange.value[i]) result |= 1u << i;
+  }
+  return result;
+}
+
+void warp_meet(const char *what, Site site) {
+  const Exchange &exchange = engine().collective(what, 0xffffffffu, 0, site);
+  if (exchange.arrived != 0xffffffffu) fatal("%s at %s:%d needs a whole warp", what, site.file, site.line);
 }
 
 void warp_sync(unsigned mask, Site site) { engine().collective(syncwarp_name, mask, 0, site); }
@@ -500,8 +526,8 @@ void kernel_fault(Site site, const char *format, ...) {
 
 char *dynamic_shared(size_t alignment, Site site) {
   if (alignment > 16) {
-    fatal("dynamic shared memory at %s:%d is asked for with an alignment of %zu bytes: 16 is what CUDA gives", site.file,
-          site.line, alignment);
+    fatal("dynamic shared memory at %s:%d is asked for with an alignment of %zu bytes: 16 is what CUDA gives",
+          site.file, site.line, alignment);
   }
   if (engine().dynamic_size() == 0) {
     fatal("dynamic shared memory is used at %s:%d, but the launch asked for none", site.file, site.line);
@@ -554,23 +580,25 @@ void warp_gather(const char *what, const void *mine, size_t size, void *all, Sit
 void pipeline_copy(void *shared, const void *global, size_t size, size_t zero_fill, Site site) {
   Engine &e = engine();
   if ((size != 4 && size != 8 && size != 16) || zero_fill > size) {
-    fatal("asynchronous copy at %s:%d of %zu bytes, %zu of them zero: 4, 8 or 16, and not more zero", site.file, site.line,
-          size, zero_fill);
+    fatal("asynchronous copy at %s:%d of %zu bytes, %zu of them zero: 4, 8 or 16, and not more zero", site.file,
+          site.line, size, zero_fill);
   }
   if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % size != 0) {
-    fatal("misaligned: asynchronous copy at %s:%d of %zu bytes from %p to %p", site.file, site.line, size, global, shared);
+    fatal("misaligned: asynchronous copy at %s:%d of %zu bytes from %p to %p", site.file, site.line, size, global,
+          shared);
   }
   char *to = static_cast<char *>(shared);
   if (!e.shared_name(to) || !e.shared_name(to + size - 1)) {
-    fatal("out of bounds: asynchronous copy at %s:%d to %p, which is not shared memory of this block", site.file, site.line,
-          shared);
+    fatal("out of bounds: asynchronous copy at %s:%d to %p, which is not shared memory of this block", site.file,
+          site.line, shared);
   }
   if (zero_fill < size) {
     const Allocation *allocation = allocation_at(global);
     const char *end = static_cast<const char *>(global) + size - zero_fill;
     if (!allocation || end > allocation->base + allocation->size) {
-      fatal("out of bounds: asynchronous copy at %s:%d of %zu bytes from %p, %s", site.file, site.line, size - zero_fill,
-            global, allocation ? "which run over the end of their allocation" : "which is not device memory");
+      fatal("out of bounds: asynchronous copy at %s:%d of %zu bytes from %p, %s", site.file, site.line,
+            size - zero_fill, global,
+            allocation ? "which run over the end of their allocation" : "which is not device memory");
     }
   }
   e.issue_copy({shared, global, size, zero_fill, e.current().stage, site});

@@ -24,9 +24,9 @@
 namespace emu {
 
 constexpr int max_threads = 1024;
-constexpr size_t default_shared = 48 << 10;   /* static, or dynamic without the function's attribute */
-constexpr size_t max_shared = 227 << 10;      /* static and dynamic together */
-constexpr size_t reserved_shared = 1 << 10;   /* of each resident block, by the driver */
+constexpr size_t default_shared = 48 << 10; /* static, or dynamic without the function's attribute */
+constexpr size_t max_shared = 227 << 10;    /* static and dynamic together */
+constexpr size_t reserved_shared = 1 << 10; /* of each resident block, by the driver */
 constexpr size_t shared_per_multiprocessor = 228 << 10;
 
 struct KernelLaunch {
@@ -72,10 +72,16 @@ struct EmulatedThread : Fiber {
   int id = 0, warp = 0;
   unsigned lane = 0;
   ThreadState state = ThreadState::exited;
-  Site waits{};            /* where, if it waits */
-  const char *what = "";   /* for what */
+  Site waits{};          /* where, if it waits */
+  const char *what = ""; /* for what */
   std::vector<AsyncCopy> copies;
   uint64_t stage = 0; /* stages committed so far */
+};
+
+/** What the lanes of a warp put into a collective. */
+struct Exchange {
+  uint64_t value[32];
+  unsigned arrived; /* lanes that took part */
 };
 
 /** Collective operations of a warp under one mask; `generation` alternates two results, so that a lane that has not
@@ -172,14 +178,17 @@ class Engine {
   const KernelLaunch *launch_ = nullptr;
   Kernel *kernel_ = nullptr;
   int count_ = 0, live_ = 0, waiting_ = 0;
-  int predicate_count_ = 0, barrier_result_[2] = {}, barrier_size_ = 0;
+  int predicate_count_ = 0, barrier_result_[2] = {};
   unsigned barrier_parity_ = 0;
   Site barrier_site_{};
   uint64_t block_serial_ = 0, random_ = 0;
   bool running_ = false;
   char *dynamic_ = nullptr, *dynamic_memory_ = nullptr;
 };
-Engine &engine();
+extern Engine *engine_instance;
+Engine &engine_create();
+/** The one engine; made at the first use, never destroyed: kernels may run until the very end. */
+inline Engine &engine() { return engine_instance ? *engine_instance : engine_create(); }
 
 }  // namespace emu
 

@@ -7,7 +7,6 @@
 #include "fiber.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstdint>
 
@@ -42,14 +41,13 @@ emu_switch_stack:
 
 namespace emu {
 
-void fiber_create(Fiber &fiber, size_t stack_size, size_t reserve, void (*entry)()) {
-  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  char *memory = static_cast<char *>(mmap(nullptr, stack_size + page, PROT_READ | PROT_WRITE,
-                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) {
+void fiber_create(Fiber &fiber, size_t stack_size, size_t reserve, size_t guard, void (*entry)()) {
+  char *memory = static_cast<char *>(
+      mmap(nullptr, stack_size + guard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  if (memory == MAP_FAILED || mprotect(memory, guard, PROT_NONE) != 0) {
     fatal("cannot map %zu bytes for the stack of an emulated thread", stack_size);
   }
-  fiber.stack = memory + page;
+  fiber.stack = memory + guard;
   fiber.stack_size = stack_size;
   const size_t usable = (stack_size - reserve) / 16 * 16;
 #ifdef EMU_USE_UCONTEXT

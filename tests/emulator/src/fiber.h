@@ -38,8 +38,9 @@ struct Fiber {
   size_t stack_size = 0;
 };
 
-/** Give the fiber a stack (a guard page below it) with `reserve` bytes left free at its top; entry never returns. */
-void fiber_create(Fiber &fiber, size_t stack_size, size_t reserve, void (*entry)());
+/** Give the fiber a stack, `guard` inaccessible bytes below it, `reserve` bytes left free at its top; entry never
+ * returns. Sizes in whole pages, but for `reserve`. */
+void fiber_create(Fiber &fiber, size_t stack_size, size_t reserve, size_t guard, void (*entry)());
 /** To be called first in `entry`: `main` is the fiber that the first one was started from. */
 void fiber_entered(Fiber &main);
 

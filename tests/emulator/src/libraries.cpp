@@ -64,15 +64,18 @@ static void check_handle(const std::map<const void *, std::unique_ptr<Context>> 
 }
 
 /* A column-major matrix must lie in device memory, all of it, now and when the operation runs. */
-static void check_matrix(const char *call, const char *name, const void *data, int rows, int columns, int ld, size_t size) {
+static void check_matrix(const char *call, const char *name, const void *data, int rows, int columns, int ld,
+                         size_t size) {
   if (rows <= 0 || columns <= 0) return;
   const size_t span = ((size_t)ld * (size_t)(columns - 1) + (size_t)rows) * size;
   const Allocation *a = allocation_at(data);
   if (!a || a->kind != MemoryKind::device) fatal("%s: %s = %p is not device memory", call, name, data);
   const size_t offset = (size_t)(static_cast<const char *>(data) - a->base);
   if (span > a->size - offset) {
-    fatal("%s: out of bounds: %s, %d x %d with leading dimension %d, needs %zu bytes from byte %zu on of an allocation of %zu",
-          call, name, rows, columns, ld, span, offset, a->size);
+    fatal(
+        "%s: out of bounds: %s, %d x %d with leading dimension %d, needs %zu bytes from byte %zu on of an allocation "
+        "of %zu",
+        call, name, rows, columns, ld, span, offset, a->size);
   }
 }
 
@@ -100,8 +103,8 @@ static std::vector<float> rounded_to_tf32(const float *data, int rows, int colum
 
 static CBLAS_TRANSPOSE cblas_operation(cublasOperation_t t) { return t == CUBLAS_OP_N ? CblasNoTrans : CblasTrans; }
 
-static void multiply(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, float alpha, const float *A, int lda,
-                     const float *B, int ldb, float beta, float *C, int ldc, bool tf32) {
+static void multiply(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, float alpha, const float *A,
+                     int lda, const float *B, int ldb, float beta, float *C, int ldc, bool tf32) {
   std::vector<float> a, b;
   if (tf32) {
     a = rounded_to_tf32(A, ta == CUBLAS_OP_N ? m : k, ta == CUBLAS_OP_N ? k : m, lda);
@@ -111,8 +114,8 @@ static void multiply(cublasOperation_t ta, cublasOperation_t tb, int m, int n, i
   }
   cblas_sgemm(CblasColMajor, cblas_operation(ta), cblas_operation(tb), m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
 }
-static void multiply(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, double alpha, const double *A, int lda,
-                     const double *B, int ldb, double beta, double *C, int ldc, bool) {
+static void multiply(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, double alpha, const double *A,
+                     int lda, const double *B, int ldb, double beta, double *C, int ldc, bool) {
   cblas_dgemm(CblasColMajor, cblas_operation(ta), cblas_operation(tb), m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
 }
 static void rank_update(cublasFillMode_t uplo, cublasOperation_t t, int n, int k, float alpha, const float *A, int lda,
@@ -122,13 +125,13 @@ static void rank_update(cublasFillMode_t uplo, cublasOperation_t t, int n, int k
     a = rounded_to_tf32(A, t == CUBLAS_OP_N ? n : k, t == CUBLAS_OP_N ? k : n, lda);
     A = a.data();
   }
-  cblas_ssyrk(CblasColMajor, uplo == CUBLAS_FILL_MODE_LOWER ? CblasLower : CblasUpper, cblas_operation(t), n, k, alpha, A,
-              lda, beta, C, ldc);
+  cblas_ssyrk(CblasColMajor, uplo == CUBLAS_FILL_MODE_LOWER ? CblasLower : CblasUpper, cblas_operation(t), n, k, alpha,
+              A, lda, beta, C, ldc);
 }
-static void rank_update(cublasFillMode_t uplo, cublasOperation_t t, int n, int k, double alpha, const double *A, int lda,
-                        double beta, double *C, int ldc, bool) {
-  cblas_dsyrk(CblasColMajor, uplo == CUBLAS_FILL_MODE_LOWER ? CblasLower : CblasUpper, cblas_operation(t), n, k, alpha, A,
-              lda, beta, C, ldc);
+static void rank_update(cublasFillMode_t uplo, cublasOperation_t t, int n, int k, double alpha, const double *A,
+                        int lda, double beta, double *C, int ldc, bool) {
+  cblas_dsyrk(CblasColMajor, uplo == CUBLAS_FILL_MODE_LOWER ? CblasLower : CblasUpper, cblas_operation(t), n, k, alpha,
+              A, lda, beta, C, ldc);
 }
 
 /* A scalar read when the call is made (host mode) or when it runs (device mode). */
@@ -150,8 +153,9 @@ struct Scalar {
 };
 
 template <class T>
-static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                           int k, const T *alpha, const T *A, int lda, const T *B, int ldb, const T *beta, T *C, int ldc) {
+static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
+                           int n, int k, const T *alpha, const T *A, int lda, const T *B, int ldb, const T *beta, T *C,
+                           int ldc) {
   return library_call(call, CUBLAS_STATUS_EXECUTION_FAILED, [&] {
     check_handle(blas_handles, handle, call);
     const int a_rows = ta == CUBLAS_OP_N ? m : k, a_columns = ta == CUBLAS_OP_N ? k : m;
@@ -176,8 +180,8 @@ static cublasStatus_t gemm(const char *call, cublasHandle_t handle, cublasOperat
 }
 
 template <class T>
-static cublasStatus_t syrk(const char *call, cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans, int n,
-                           int k, const T *alpha, const T *A, int lda, const T *beta, T *C, int ldc) {
+static cublasStatus_t syrk(const char *call, cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans,
+                           int n, int k, const T *alpha, const T *A, int lda, const T *beta, T *C, int ldc) {
   return library_call(call, CUBLAS_STATUS_EXECUTION_FAILED, [&] {
     check_handle(blas_handles, handle, call);
     const int rows = trans == CUBLAS_OP_N ? n : k, columns = trans == CUBLAS_OP_N ? k : n;
@@ -284,8 +288,8 @@ cublasStatus_t cublasSetPointerMode(cublasHandle_t handle, cublasPointerMode_t m
 
 const char *cublasGetStatusName(cublasStatus_t status) {
   switch (status) {
-#define NAME(s) \
-  case s:       \
+#define NAME(s)                                                                                                        \
+  case s:                                                                                                              \
     return #s;
     NAME(CUBLAS_STATUS_SUCCESS)
     NAME(CUBLAS_STATUS_NOT_INITIALIZED)
@@ -319,15 +323,15 @@ const char *cublasGetStatusString(cublasStatus_t status) {
   }
 }
 
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
-                           const float *alpha, const float *A, int lda, const float *B, int ldb, const float *beta,
-                           float *C, int ldc) {
+cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,
+                           int k, const float *alpha, const float *A, int lda, const float *B, int ldb,
+                           const float *beta, float *C, int ldc) {
   return gemm("cublasSgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
 }
 
-cublasStatus_t cublasDgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
-                           const double *alpha, const double *A, int lda, const double *B, int ldb, const double *beta,
-                           double *C, int ldc) {
+cublasStatus_t cublasDgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,
+                           int k, const double *alpha, const double *A, int lda, const double *B, int ldb,
+                           const double *beta, double *C, int ldc) {
   return gemm("cublasDgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
 }
 
@@ -376,8 +380,8 @@ cusolverStatus_t cusolverDnDsyevd_bufferSize(cusolverDnHandle_t handle, cusolver
   });
 }
 
-cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t jobz, cublasFillMode_t uplo, int n, double *A,
-                                  int lda, double *W, double *work, int lwork, int *info) {
+cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t jobz, cublasFillMode_t uplo, int n,
+                                  double *A, int lda, double *W, double *work, int lwork, int *info) {
   return library_call("cusolverDnDsyevd", CUSOLVER_STATUS_EXECUTION_FAILED, [&] {
     const char *const call = "cusolverDnDsyevd";
     check_handle(solver_handles, handle, call);

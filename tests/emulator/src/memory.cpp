@@ -64,8 +64,9 @@ void memory_release(void *pointer, MemoryKind kind, const char *call) {
   if (it == live.end()) {
     if (freed.count(key)) fatal("%s(%p): freed twice", call, pointer);
     const Allocation *inside = allocation_at(pointer);
-    if (inside) fatal("%s(%p): not the start of an allocation, but %zd bytes into one", call, pointer,
-                      static_cast<char *>(pointer) - inside->base);
+    if (inside)
+      fatal("%s(%p): not the start of an allocation, but %zd bytes into one", call, pointer,
+            static_cast<char *>(pointer) - inside->base);
     fatal("%s(%p): not %s memory", call, pointer, kind_name(kind));
   }
   if (it->second.kind != kind) {

@@ -39,14 +39,16 @@ static uint64_t random_number() {
   return random_step(random_value);
 }
 
-/* ---- handles ------------------------------------------------------------------------------------------------------ */
+/* ---- handles ------------------------------------------------------------------------------------------------------
+ */
 
 template <class T>
 static void check_handle(const std::map<const void *, std::unique_ptr<T>> &known, const T *handle, const char *what,
                          const char *call) {
   const auto it = known.find(handle);
   if (it == known.end()) fatal("%s: %p is not %s", call, static_cast<const void *>(handle), what);
-  if (!it->second->alive) fatal("%s: %s that was destroyed is used (%p)", call, what, static_cast<const void *>(handle));
+  if (!it->second->alive)
+    fatal("%s: %s that was destroyed is used (%p)", call, what, static_cast<const void *>(handle));
 }
 
 template <class T>
@@ -107,7 +109,8 @@ void graph_exec_destroy(cudaGraphExec_t exec) {
   exec->nodes.clear();
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------ */
+/* ---- running ------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_ready(const Operation &operation) {
   return std::all_of(operation.needs.begin(), operation.needs.end(), [](const OperationPtr &o) { return o->done; });
@@ -180,7 +183,8 @@ std::string pending_user(const void *pinned_base) {
 
 int64_t pending_count() { return (int64_t)waiting.size(); }
 
-/* ---- submitting --------------------------------------------------------------------------------------------------- */
+/* ---- submitting ---------------------------------------------------------------------------------------------------
+ */
 
 static OperationPtr append(cudaStream_t stream, Work work, std::vector<OperationPtr> needs) {
   while (waiting.size() >= most_waiting) run_one();
@@ -290,7 +294,8 @@ cudaError_t stream_wait_event(cudaStream_t stream, cudaEvent_t event) {
   return cudaSuccess;
 }
 
-/* ---- capture and graphs ------------------------------------------------------------------------------------------- */
+/* ---- capture and graphs -------------------------------------------------------------------------------------------
+ */
 
 cudaError_t refuse_in_capture() {
   cudaError_t error = cudaSuccess;
@@ -374,7 +379,8 @@ cudaError_t graph_launch(cudaGraphExec_t exec, cudaStream_t stream) {
   return cudaSuccess;
 }
 
-/* ---- counts ------------------------------------------------------------------------------------------------------- */
+/* ---- counts -------------------------------------------------------------------------------------------------------
+ */
 
 template <class T>
 static int64_t count_alive(const std::map<const void *, std::unique_ptr<T>> &known) {

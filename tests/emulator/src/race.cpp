@@ -5,15 +5,16 @@
  * Kernels are compiled with -fsanitize=thread and the program is linked without it, so that the calls come here. This
  * object is taken from the library only by a program with such kernels.
  *
- * Two accesses to a byte race if one of them writes, not both are atomic, and nothing orders them. Within a block they are
- * ordered by __syncthreads() (counted by an epoch) and, within a warp, by __syncwarp() (vector clocks of the lanes);
- * shuffles and votes order nothing. Between blocks of one launch nothing orders them, except: a thread that executes
+ * Two accesses to a byte race if one of them writes, not both are atomic, and nothing orders them. Within a block they
+ * are ordered by __syncthreads() (counted by an epoch) and, within a warp, by __syncwarp() (vector clocks of the
+ * lanes); shuffles and votes order nothing. Between blocks of one launch nothing orders them, except: a thread that
+ * executes
  * __threadfence() and then an atomic hands on what is ordered before the fence to the blocks that later use the same
  * atomic ("the last block to finish"). Between launches everything is ordered: the shadow is forgotten.
  *
  * Also exact here: reads of shared memory that the block has not written, any access to the target of an asynchronous
- * copy before it was waited for, accesses outside allocations, shared variables and dynamic shared memory, to host memory
- * and to other threads' local variables, and misalignment.
+ * copy before it was waited for, accesses outside allocations, shared variables and dynamic shared memory, to host
+ * memory and to other threads' local variables, and misalignment.
  *
  * References: Flanagan, Freund: FastTrack, PLDI 2009 (epochs instead of full clocks where one suffices); CUDA C++
  * Programming Guide, "Memory Fence Functions" and "Warp Shuffle Functions".
@@ -116,15 +117,19 @@ class RaceDetector final : public Detector {
 
   Shadow dynamic_;
   std::unordered_map<const SharedVariable *, Shadow> static_;
-  std::unordered_map<uint64_t, Shadow> global_; /* by allocation */
-  std::unordered_map<uintptr_t, Shadow> module_; /* variables of the program, a word each */
+  std::unordered_map<uint64_t, Shadow> global_;                  /* by allocation */
+  std::unordered_map<uintptr_t, Shadow> module_;                 /* variables of the program, a word each */
   std::vector<std::array<std::array<uint32_t, 32>, 32>> clocks_; /* [warp][lane]: what the lane knows of each lane */
   std::vector<std::array<uint32_t, 32>> lane_clocks_;
-  std::vector<Release> fences_; /* by thread */
-  std::unordered_map<uintptr_t, Synchronization> synchronizations_; /* by address of the atomic */
+  std::vector<Release> fences_;                                      /* by thread */
+  std::unordered_map<uintptr_t, Synchronization> synchronizations_;  /* by address of the atomic */
   std::vector<std::pair<const Synchronization *, size_t>> acquired_; /* by this block: so many of its releases */
   std::set<std::pair<const void *, const void *>> reported_;
+  /* The latest, looked at first. */
   const Allocation *last_allocation_ = nullptr;
+  Shadow *last_shadow_ = nullptr;
+  const SharedVariable *last_variable_ = nullptr;
+  Shadow *last_variable_shadow_ = nullptr;
   uint64_t launch_era_ = 0;
   uint64_t blocks_before_ = 0, first_block_ = 0;
   uint32_t epoch_ = 0;
@@ -137,7 +142,8 @@ static RaceDetector *instance = [] {
   return made;
 }();
 
-/* ---- order -------------------------------------------------------------------------------------------------------- */
+/* ---- order --------------------------------------------------------------------------------------------------------
+ */
 
 void RaceDetector::kernel_begins() {
   ++launch_era_;
@@ -145,6 +151,7 @@ void RaceDetector::kernel_begins() {
   synchronizations_.clear();
   module_.clear();
   last_allocation_ = nullptr;
+  last_variable_ = nullptr;
   blocks_before_ = 0;
   first_block_ = engine().block_serial() + 1;
   const KernelLaunch &launch = engine().launch();
@@ -256,7 +263,8 @@ void RaceDetector::remember_read(Cell &cell, const Access &now) {
   cell.read = now;
 }
 
-/* ---- reports ------------------------------------------------------------------------------------------------------ */
+/* ---- reports ------------------------------------------------------------------------------------------------------
+ */
 
 bool RaceDetector::report(const char *what, const Place &place, const char *p, const Access &other, const void *pc) {
   ++races_;
@@ -290,14 +298,16 @@ void RaceDetector::reset() {
   accesses_ = races_ = races_before_ = uninitialised_ = 0;
 }
 
-/* ---- where an access goes ----------------------------------------------------------------------------------------- */
+/* ---- where an access goes -----------------------------------------------------------------------------------------
+ */
 
 void RaceDetector::stray(char *p, size_t size, bool write, const void *pc) {
   const char *verb = write ? "write" : "read";
   const std::string where = code_location(pc);
   for (ptrdiff_t reach = 1; reach <= 4096; reach *= 2) {
     for (const ptrdiff_t shift : {-reach, reach}) {
-      const Allocation *near = allocation_at(p + shift);
+      const Allocation *near =
+          allocation_at(reinterpret_cast<void *>(reinterpret_cast<uintptr_t>(p) + (uintptr_t)shift));
       if (near) {
         fatal("out of bounds: %s of %zu bytes, %td from the start of an allocation of %zu bytes\n  %s", verb, size,
               p - near->base, near->size, where.c_str());
@@ -310,7 +320,11 @@ void RaceDetector::stray(char *p, size_t size, bool write, const void *pc) {
 
 RaceDetector::Place RaceDetector::in_module(char *p, size_t size, bool write, const void *pc) {
   const Engine &e = engine();
-  const SharedVariable *v = shared_variable_at(*e.kernel().module, p);
+  const SharedVariable *v = last_variable_;
+  if (v && p >= v->address && p + size <= v->address + v->size) {
+    return {last_variable_shadow_, (size_t)(p - v->address), true, v->name.c_str()};
+  }
+  v = shared_variable_at(*e.kernel().module, p);
   const char *verb = write ? "write" : "read";
   if (!v) {
     Shadow &word = module_[reinterpret_cast<uintptr_t>(p) & ~(uintptr_t)3];
@@ -321,17 +335,19 @@ RaceDetector::Place RaceDetector::in_module(char *p, size_t size, bool write, co
   const bool foreign = owner.is_kernel && v->owner != e.kernel().owner;
   if (v->guard || foreign || p + size > v->address + v->size) {
     fatal("out of bounds: %s of %zu bytes beside a __shared__ variable (%s %s)\n  %s", verb, size,
-          v->guard ? "in the red zone before" : foreign ? "in another kernel's" : "over the end of", v->name.c_str(),
-          code_location(pc).c_str());
+          v->guard  ? "in a red zone of"
+          : foreign ? "in another kernel's"
+                    : "over the end of",
+          v->name.c_str(), code_location(pc).c_str());
   }
-  return {&static_[v], (size_t)(p - v->address), true, v->name.c_str()};
+  last_variable_ = v;
+  last_variable_shadow_ = &static_[v];
+  return {last_variable_shadow_, (size_t)(p - v->address), true, v->name.c_str()};
 }
 
 RaceDetector::Place RaceDetector::place_of(char *p, size_t size, bool write, const void *pc) {
   const Engine &e = engine();
-  const EmulatedThread &t = const_cast<Engine &>(e).current();
   const Place nowhere{nullptr, 0, false, nullptr};
-  if (p >= t.stack && p < t.stack + t.stack_size) return nowhere;
   const char *parameters = reinterpret_cast<const char *>(e.launch().invocation.get());
   if (p >= parameters && p < parameters + e.launch().invocation_size) return nowhere;
   const auto inside = [p](const void *object, size_t bytes) {
@@ -351,14 +367,17 @@ RaceDetector::Place RaceDetector::place_of(char *p, size_t size, bool write, con
     return {&dynamic_, (size_t)(p - dynamic), true, "dynamic"};
   }
   const auto in_allocation = [p](const Allocation *a) { return a && p >= a->base && p < a->base + a->size; };
-  if (!in_allocation(last_allocation_)) last_allocation_ = allocation_at(p);
+  if (!in_allocation(last_allocation_)) {
+    last_allocation_ = allocation_at(p);
+    if (last_allocation_) last_shadow_ = &global_[last_allocation_->serial];
+  }
   if (last_allocation_) {
     const Allocation &a = *last_allocation_;
     if (p + size > a.base + a.size) {
       fatal("out of bounds: %s of %zu bytes at byte %td of an allocation of %zu bytes\n  %s", write ? "write" : "read",
             size, p - a.base, a.size, code_location(pc).c_str());
     }
-    return {&global_[a.serial], (size_t)(p - a.base), false, nullptr};
+    return {last_shadow_, (size_t)(p - a.base), false, nullptr};
   }
   const uintptr_t value = reinterpret_cast<uintptr_t>(p);
   const Module *module = e.kernel().module;
@@ -367,7 +386,8 @@ RaceDetector::Place RaceDetector::place_of(char *p, size_t size, bool write, con
   return nowhere; /* data of a library */
 }
 
-/* ---- the check ---------------------------------------------------------------------------------------------------- */
+/* ---- the check ----------------------------------------------------------------------------------------------------
+ */
 
 /* Returns false once something was reported: one report an access is enough. */
 bool RaceDetector::check_cell(Cell &cell, const Place &place, char *p, bool write, Kind kind, const void *pc) {
@@ -390,8 +410,9 @@ bool RaceDetector::check_cell(Cell &cell, const Place &place, char *p, bool writ
     uninitialised(place, p, pc);
     clean = false;
   } else if (cell.write.thread >= 0 && !(kind == Kind::atomic && cell.atomic_write) && !ordered(cell.write)) {
-    clean = !report(write ? "write after an unordered write" : "read after an unordered write", place, p, cell.write, pc);
-  } else if (write && !(kind == Kind::atomic && cell.atomic_write) && !reads_ordered(cell)) {
+    clean =
+        !report(write ? "write after an unordered write" : "read after an unordered write", place, p, cell.write, pc);
+  } else if (write && !reads_ordered(cell)) { /* what is remembered as read was read plainly */
     clean = !report("write after an unordered read", place, p, cell.read, pc);
   }
   if (write) {
@@ -438,6 +459,8 @@ void RaceDetector::check(const Place &place, char *p, size_t size, bool write, K
 void RaceDetector::access(void *address, size_t size, bool write, const void *pc) {
   Engine &e = engine();
   if (!e.running() || !thread || size == 0) return;
+  const EmulatedThread &t = e.current();
+  if ((size_t)(static_cast<char *>(address) - t.stack) < t.stack_size) return; /* its own local variables */
   const Place place = place_of(static_cast<char *>(address), size, write, pc);
   if (!place.shadow) return;
   ++accesses_;
@@ -454,7 +477,8 @@ void RaceDetector::atomic(void *address, size_t size) {
     /* an atomic also reads: what the block has not written has no value to start from */
     Shadow &shadow = *place.shadow;
     const size_t word = place.offset / 4;
-    if (shadow.words.size() <= word || shadow.words[word].era != engine().block_serial()) uninitialised(place, p, nullptr);
+    if (shadow.words.size() <= word || shadow.words[word].era != engine().block_serial())
+      uninitialised(place, p, nullptr);
   }
   const EmulatedThread &me = engine().current();
   Synchronization &s = synchronizations_[reinterpret_cast<uintptr_t>(p)];
@@ -498,43 +522,48 @@ static void aligned_hook(void *address, size_t size, bool write, const void *pc)
 
 }  // namespace emu
 
-/* ---- what the compiler calls (gcc and clang) ---------------------------------------------------------------------- */
+/* ---- what the compiler calls (gcc and clang) ----------------------------------------------------------------------
+ */
 
 #define PC __builtin_return_address(0)
-#define HOOKS(size)                                                                                                  \
-  EMU_API void __tsan_read##size(void *p) { emu::aligned_hook(p, size, false, PC); }                                 \
-  EMU_API void __tsan_write##size(void *p) { emu::aligned_hook(p, size, true, PC); }                                 \
-  EMU_API void __tsan_unaligned_read##size(void *p) { emu::hook(p, size, false, PC); }                               \
-  EMU_API void __tsan_unaligned_write##size(void *p) { emu::hook(p, size, true, PC); }                               \
-  EMU_API void __tsan_volatile_read##size(void *p) { emu::aligned_hook(p, size, false, PC); }                        \
-  EMU_API void __tsan_volatile_write##size(void *p) { emu::aligned_hook(p, size, true, PC); }                        \
-  EMU_API void __tsan_read_write##size(void *p) {                                                                    \
-    emu::aligned_hook(p, size, false, PC);                                                                           \
-    emu::aligned_hook(p, size, true, PC);                                                                            \
-  }                                                                                                                  \
-  EMU_API void __tsan_unaligned_read_write##size(void *p) {                                                          \
-    emu::hook(p, size, false, PC);                                                                                   \
-    emu::hook(p, size, true, PC);                                                                                    \
+#define HOOKS(size)                                                                                                    \
+  EMU_API void __tsan_read##size(void *p) { emu::aligned_hook(p, size, false, PC); }                                   \
+  EMU_API void __tsan_write##size(void *p) { emu::aligned_hook(p, size, true, PC); }                                   \
+  EMU_API void __tsan_unaligned_read##size(void *p) { emu::hook(p, size, false, PC); }                                 \
+  EMU_API void __tsan_unaligned_write##size(void *p) { emu::hook(p, size, true, PC); }                                 \
+  EMU_API void __tsan_volatile_read##size(void *p) { emu::aligned_hook(p, size, false, PC); }                          \
+  EMU_API void __tsan_volatile_write##size(void *p) { emu::aligned_hook(p, size, true, PC); }                          \
+  EMU_API void __tsan_read_write##size(void *p) {                                                                      \
+    emu::aligned_hook(p, size, false, PC);                                                                             \
+    emu::aligned_hook(p, size, true, PC);                                                                              \
+  }                                                                                                                    \
+  EMU_API void __tsan_unaligned_read_write##size(void *p) {                                                            \
+    emu::hook(p, size, false, PC);                                                                                     \
+    emu::hook(p, size, true, PC);                                                                                      \
   }
 
 /* Host code in the same file may use atomics (the guards of static variables do). */
-#define ATOMIC_HOOKS(bits, type)                                                                                     \
-  EMU_API type __tsan_atomic##bits##_load(const volatile type *p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); } \
-  EMU_API void __tsan_atomic##bits##_store(volatile type *p, type v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); } \
-  EMU_API type __tsan_atomic##bits##_exchange(volatile type *p, type v, int) {                                       \
-    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                              \
-  }                                                                                                                  \
-  EMU_API type __tsan_atomic##bits##_fetch_add(volatile type *p, type v, int) {                                      \
-    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                               \
-  }                                                                                                                  \
-  EMU_API type __tsan_atomic##bits##_fetch_sub(volatile type *p, type v, int) {                                      \
-    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                                               \
-  }                                                                                                                  \
-  EMU_API int __tsan_atomic##bits##_compare_exchange_strong(volatile type *p, type *e, type v, int, int) {           \
-    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                          \
-  }                                                                                                                  \
-  EMU_API int __tsan_atomic##bits##_compare_exchange_weak(volatile type *p, type *e, type v, int, int) {             \
-    return __atomic_compare_exchange_n(p, e, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                           \
+#define ATOMIC_HOOKS(bits, type)                                                                                       \
+  EMU_API type __tsan_atomic##bits##_load(const volatile type *p, int) {                                               \
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                                       \
+  }                                                                                                                    \
+  EMU_API void __tsan_atomic##bits##_store(volatile type *p, type v, int) {                                            \
+    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);                                                                          \
+  }                                                                                                                    \
+  EMU_API type __tsan_atomic##bits##_exchange(volatile type *p, type v, int) {                                         \
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                                \
+  }                                                                                                                    \
+  EMU_API type __tsan_atomic##bits##_fetch_add(volatile type *p, type v, int) {                                        \
+    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                                 \
+  }                                                                                                                    \
+  EMU_API type __tsan_atomic##bits##_fetch_sub(volatile type *p, type v, int) {                                        \
+    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                                                 \
+  }                                                                                                                    \
+  EMU_API int __tsan_atomic##bits##_compare_exchange_strong(volatile type *p, type *e, type v, int, int) {             \
+    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                            \
+  }                                                                                                                    \
+  EMU_API int __tsan_atomic##bits##_compare_exchange_weak(volatile type *p, type *e, type v, int, int) {               \
+    return __atomic_compare_exchange_n(p, e, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                             \
   }
 
 #pragma GCC diagnostic ignored "-Wmissing-declarations"

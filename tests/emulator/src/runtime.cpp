@@ -43,7 +43,8 @@ int64_t &library_handles() {
   return handles;
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------- */
+/* ---- copies -------------------------------------------------------------------------------------------------------
+ */
 
 /* One end of a copy: rows of `width` bytes, `pitch` apart. */
 struct Side {
@@ -73,7 +74,8 @@ static bool is_device(const Side &side) { return side.allocation && side.allocat
 static void still_there(const Side &side, const char *label) {
   if (!side.serial) return;
   const Allocation *now = allocation_at(side.data);
-  if (!now || now->serial != side.serial) fatal("%s: its memory at %p was freed before it ran", label, static_cast<void *>(side.data));
+  if (!now || now->serial != side.serial)
+    fatal("%s: its memory at %p was freed before it ran", label, static_cast<void *>(side.data));
 }
 
 static void copy_rows(Side to, Side from, size_t width, size_t height, const char *label) {
@@ -102,15 +104,16 @@ static cudaError_t copy(const char *call, void *to, size_t to_pitch, const void 
   const Side source = side_of(call, "source", from, from_pitch, (height - 1) * from_pitch + width);
   const bool to_device = kind == cudaMemcpyDefault ? is_device(target)
                                                    : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  const bool from_device = kind == cudaMemcpyDefault ? is_device(source)
-                                                     : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDefault
+                               ? is_device(source)
+                               : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (to_device != is_device(target)) {
     fatal("%s: the destination %p is %s memory, but the kind of copy says %s", call, to,
           is_device(target) ? "device" : "host", to_device ? "device" : "host");
   }
   if (from_device != is_device(source)) {
-    fatal("%s: the source %p is %s memory, but the kind of copy says %s", call, from, is_device(source) ? "device" : "host",
-          from_device ? "device" : "host");
+    fatal("%s: the source %p is %s memory, but the kind of copy says %s", call, from,
+          is_device(source) ? "device" : "host", from_device ? "device" : "host");
   }
   if (target.data < source.data + (height - 1) * from_pitch + width &&
       source.data < target.data + (height - 1) * to_pitch + width) {
@@ -151,10 +154,11 @@ static cudaError_t set_bytes(const char *call, void *pointer, int value, size_t 
                          {}});
 }
 
-/* ---- launches ----------------------------------------------------------------------------------------------------- */
+/* ---- launches -----------------------------------------------------------------------------------------------------
+ */
 
-cudaError_t launch(const cudaLaunchConfig_t *config, const void *function,
-                   std::shared_ptr<const Invocation> invocation, size_t invocation_size) {
+cudaError_t launch(const cudaLaunchConfig_t *config, const void *function, std::shared_ptr<const Invocation> invocation,
+                   size_t invocation_size) {
   return runtime_call("cudaLaunchKernelEx", cudaErrorLaunchFailure, [&] {
     cudaStream_t stream = stream_of(config->stream, "cudaLaunchKernelEx");
     if (stream->device != current_device()) return cudaErrorInvalidResourceHandle;
@@ -207,7 +211,8 @@ cudaError_t occupancy(int *blocks, const void *function, int block_size, size_t 
     *blocks = 0;
     if (block_size <= 0) return cudaErrorInvalidValue;
     const size_t shared = kernel.static_shared + dynamic_shared;
-    if (block_size > max_threads || dynamic_shared > kernel.max_dynamic_shared || shared > max_shared) return cudaSuccess;
+    if (block_size > max_threads || dynamic_shared > kernel.max_dynamic_shared || shared > max_shared)
+      return cudaSuccess;
     const size_t by_threads = 64 / ((size_t)(block_size + 31) / 32);
     const size_t by_shared = shared_per_multiprocessor / (shared + reserved_shared);
     *blocks = (int)std::min({by_threads, by_shared, (size_t)32});
@@ -317,7 +322,8 @@ static bool event_is_captured(cudaEvent_t event) {
 
 using namespace emu;
 
-/* ---- devices and errors ------------------------------------------------------------------------------------------- */
+/* ---- devices and errors -------------------------------------------------------------------------------------------
+ */
 
 cudaError_t cudaRuntimeGetVersion(int *version) {
   return runtime_call(__func__, cudaErrorInvalidValue, [&] {
@@ -389,8 +395,8 @@ cudaError_t cudaPeekAtLastError(void) { return last_error; }
 
 const char *cudaGetErrorName(cudaError_t error) {
   switch (error) {
-#define EMU_ERROR(name, number, text) \
-  case name:                          \
+#define EMU_ERROR(name, number, text)                                                                                  \
+  case name:                                                                                                           \
     return #name;
 #include "emu/errors.def"
 #undef EMU_ERROR
@@ -400,8 +406,8 @@ const char *cudaGetErrorName(cudaError_t error) {
 
 const char *cudaGetErrorString(cudaError_t error) {
   switch (error) {
-#define EMU_ERROR(name, number, text) \
-  case name:                          \
+#define EMU_ERROR(name, number, text)                                                                                  \
+  case name:                                                                                                           \
     return text;
 #include "emu/errors.def"
 #undef EMU_ERROR
@@ -409,7 +415,8 @@ const char *cudaGetErrorString(cudaError_t error) {
   return "unrecognized error code";
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------------------------------------------------
+ */
 
 static cudaError_t allocate(void **pointer, size_t size, MemoryKind kind) {
   const cudaError_t error = refuse_in_capture();
@@ -422,7 +429,8 @@ static cudaError_t allocate(void **pointer, size_t size, MemoryKind kind) {
 }
 
 cudaError_t cudaMalloc(void **pointer, size_t size) {
-  return runtime_call("cudaMalloc", cudaErrorMemoryAllocation, [&] { return allocate(pointer, size, MemoryKind::device); });
+  return runtime_call("cudaMalloc", cudaErrorMemoryAllocation,
+                      [&] { return allocate(pointer, size, MemoryKind::device); });
 }
 
 cudaError_t cudaMallocHost(void **pointer, size_t size) {
@@ -504,7 +512,8 @@ cudaError_t cudaMemsetAsync(void *pointer, int value, size_t size, cudaStream_t 
   });
 }
 
-/* ---- streams and events ------------------------------------------------------------------------------------------- */
+/* ---- streams and events -------------------------------------------------------------------------------------------
+ */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
   return runtime_call(__func__, cudaErrorMemoryAllocation, [&] {
@@ -616,12 +625,12 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
   });
 }
 
-/* ---- graphs ------------------------------------------------------------------------------------------------------- */
+/* ---- graphs -------------------------------------------------------------------------------------------------------
+ */
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
-  return runtime_call(__func__, cudaErrorStreamCaptureUnsupported, [&] {
-    return capture_begin(stream_of(stream, "cudaStreamBeginCapture"), mode);
-  });
+  return runtime_call(__func__, cudaErrorStreamCaptureUnsupported,
+                      [&] { return capture_begin(stream_of(stream, "cudaStreamBeginCapture"), mode); });
 }
 
 /* Made to fail, the capture still ends, as on a device where something in it went wrong. */
@@ -696,7 +705,8 @@ cudaError_t cudaProfilerStop(void) {
   });
 }
 
-/* ---- what a test asks (emu/control.h) ----------------------------------------------------------------------------- */
+/* ---- what a test asks (emu/control.h) -----------------------------------------------------------------------------
+ */
 
 void emu_reset(void) {
   const std::lock_guard<std::recursive_mutex> lock(call_mutex());

@@ -13,15 +13,15 @@
 namespace emu {
 
 struct Settings {
-  uint64_t seed;          /* EMU_SEED: 0, submission and thread order; else random orders */
-  uint64_t approx_seed;   /* EMU_APPROX_SEED: 0, correctly rounded; else perturbed within the documented bounds */
-  uint64_t preempt;       /* EMU_PREEMPT: with the race hooks, yield before one access in so many; 0 never */
-  bool early_copies;      /* EMU_ASYNC_COPY=early: asynchronous copies happen when issued instead of when waited for */
-  int devices;            /* EMU_DEVICES */
-  int multiprocessors;    /* EMU_MULTIPROCESSORS */
-  size_t memory;          /* EMU_MEMORY: bytes of each device, with an optional suffix K, M or G */
-  int64_t fail_at;        /* EMU_FAIL_AT: this fallible call fails; 0 none */
-  bool keep_going;        /* after races: emu_keep_going_after_races */
+  uint64_t seed;        /* EMU_SEED: 0, submission and thread order; else random orders */
+  uint64_t approx_seed; /* EMU_APPROX_SEED: 0, correctly rounded; else perturbed within the documented bounds */
+  uint64_t preempt;     /* EMU_PREEMPT: with the race hooks, yield before one access in so many; 0 never */
+  bool early_copies;    /* EMU_ASYNC_COPY=early: asynchronous copies happen when issued instead of when waited for */
+  int devices;          /* EMU_DEVICES */
+  int multiprocessors;  /* EMU_MULTIPROCESSORS */
+  size_t memory;        /* EMU_MEMORY: bytes of each device, with an optional suffix K, M or G */
+  int64_t fail_at;      /* EMU_FAIL_AT: this fallible call fails; 0 none */
+  bool keep_going;      /* after races: emu_keep_going_after_races */
 };
 
 /** The settings in force; read from the environment at the first use. */

@@ -22,7 +22,9 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <utility>
 
+#include "emu/types.h"
 #include "report.h"
 
 namespace emu {
@@ -40,7 +42,8 @@ static std::string demangle(const std::string &name) {
 /* The identifier at `at` in a mangled name: <length><letters>; empty if there is none. */
 static std::string identifier_at(const std::string &mangled, size_t at) {
   size_t length = 0;
-  while (at < mangled.size() && isdigit((unsigned char)mangled[at])) length = 10 * length + (size_t)(mangled[at++] - '0');
+  while (at < mangled.size() && isdigit((unsigned char)mangled[at]))
+    length = 10 * length + (size_t)(mangled[at++] - '0');
   return length > 0 && at + length <= mangled.size() ? mangled.substr(at, length) : std::string();
 }
 
@@ -50,8 +53,36 @@ struct DataSymbol {
   size_t size;
 };
 
+/* Unused bytes between a shared variable and its neighbours are red zones too. */
+static void add_gaps(Module &module, std::vector<std::pair<uintptr_t, uintptr_t>> objects) {
+  std::sort(objects.begin(), objects.end());
+  const size_t count = module.shared.size();
+  for (size_t i = 0; i < count; ++i) {
+    const SharedVariable variable = module.shared[i];
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(variable.address), end = begin + variable.size;
+    uintptr_t before = begin - std::min<uintptr_t>(begin, EMU_SHARED_GUARD_BYTES), after = end + EMU_SHARED_GUARD_BYTES;
+    for (const auto &object : objects) {
+      if (object.first < begin) before = std::max(before, std::min(object.second, begin));
+      if (object.first >= end) after = std::min(after, object.first);
+    }
+    if (before < begin) {
+      module.shared.push_back({reinterpret_cast<char *>(before), begin - before, true, variable.owner, variable.name});
+    }
+    /* Of two neighbours only the later one takes the gap between them; at the end of the segment there may be no
+     * memory. */
+    const bool last = std::none_of(objects.begin(), objects.end(), [end](const auto &o) { return o.first >= end; });
+    const bool shared_next =
+        std::any_of(module.shared.begin(), module.shared.begin() + (ptrdiff_t)count,
+                    [after](const SharedVariable &v) { return reinterpret_cast<uintptr_t>(v.address) == after; });
+    if (after > end && !last && !shared_next) {
+      module.shared.push_back({variable.address + variable.size, after - end, true, variable.owner, variable.name});
+    }
+  }
+}
+
 /* The statics of every function that has guards. */
-static void find_shared_variables(Module &module, const std::vector<DataSymbol> &data) {
+static void find_shared_variables(Module &module, const std::vector<DataSymbol> &data,
+                                  const std::vector<std::pair<uintptr_t, uintptr_t>> &objects) {
   std::map<std::string, int> owners; /* prefix, index */
   for (const DataSymbol &symbol : data) {
     const size_t at = symbol.name.rfind(guard_name);
@@ -78,6 +109,7 @@ static void find_shared_variables(Module &module, const std::vector<DataSymbol> 
     module.shared.push_back({symbol.address, symbol.size, guard, owner, name});
     if (!guard) module.owners[(size_t)owner].size += symbol.size;
   }
+  add_gaps(module, objects);
   std::sort(module.shared.begin(), module.shared.end(),
             [](const SharedVariable &a, const SharedVariable &b) { return a.address < b.address; });
 }
@@ -94,6 +126,7 @@ static void read_symbols(Module &module) {
       reinterpret_cast<const ElfW(Shdr) *>(at(header->e_shoff, (size_t)header->e_shnum * sizeof(ElfW(Shdr))));
   bool found = false;
   std::vector<DataSymbol> data;
+  std::vector<std::pair<uintptr_t, uintptr_t>> objects;
   for (int i = 0; sections && i < header->e_shnum; ++i) {
     if (sections[i].sh_type != SHT_SYMTAB || sections[i].sh_link >= header->e_shnum) continue;
     const ElfW(Shdr) &names = sections[sections[i].sh_link];
@@ -108,8 +141,11 @@ static void read_symbols(Module &module) {
       const char *name = strings + symbol.st_name;
       if (type == STT_FUNC) {
         module.functions.push_back({module.base + symbol.st_value, (size_t)symbol.st_size, name});
-      } else if (type == STT_OBJECT && strncmp(name, "_ZZ", 3) == 0) {
-        data.push_back({name, reinterpret_cast<char *>(module.base + symbol.st_value), (size_t)symbol.st_size});
+      } else if (type == STT_OBJECT) {
+        const uintptr_t address = module.base + symbol.st_value;
+        objects.emplace_back(address, address + symbol.st_size);
+        if (strncmp(name, "_ZZ", 3) == 0)
+          data.push_back({name, reinterpret_cast<char *>(address), (size_t)symbol.st_size});
       }
     }
   }
@@ -119,7 +155,7 @@ static void read_symbols(Module &module) {
   }
   std::sort(module.functions.begin(), module.functions.end(),
             [](const Module::Function &a, const Module::Function &b) { return a.address < b.address; });
-  find_shared_variables(module, data);
+  find_shared_variables(module, data, objects);
 }
 
 struct Search {

@@ -25,9 +25,9 @@ struct SharedVariable {
 
 /** The function that a shared variable belongs to. */
 struct SharedOwner {
-  std::string prefix;   /* mangled names of its variables start so */
-  size_t size;          /* bytes of its variables, guards excluded */
-  bool is_kernel;       /* it was launched; else it may be a device function of any kernel */
+  std::string prefix; /* mangled names of its variables start so */
+  size_t size;        /* bytes of its variables, guards excluded */
+  bool is_kernel;     /* it was launched; else it may be a device function of any kernel */
 };
 
 /** An executable or a shared library. */

@@ -88,7 +88,10 @@ static inline void check_fault(const char *name, void (*body)(), const char *exp
 /** The control: it must run without a word. */
 static inline void check_clean(const char *name, void (*body)(), std::initializer_list<const char *> environment = {}) {
   bool failed;
-  const std::string output = run_apart(body, environment, &failed);
+  std::string output = run_apart(body, environment, &failed);
+  /* AddressSanitizer dislikes the switch that is used on other machines than x86-64, and says so. */
+  const size_t at = output.find("WARNING: ASan doesn't fully support makecontext/swapcontext");
+  if (at != std::string::npos) output.erase(0, output.find('\n', at) + 1);
   check_line(!failed && output.empty(), name);
   if (failed || !output.empty()) printf("     it said:\n%s\n", output.substr(0, 3000).c_str());
 }

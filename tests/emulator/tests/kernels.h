@@ -12,6 +12,7 @@
 #include <curand_kernel.h>
 #include <math.h>
 
+#include <random>
 #include <vector>
 
 /* Softmax of a row of n values, a block a row; n floats of dynamic shared memory. sums (rows): of the results. */
@@ -54,8 +55,8 @@ __global__ void __launch_bounds__(THREADS) softmax_rows(const float *__restrict_
 
 /* Z = X W, X (M, K), W (K, N), tiles of 64 x 64 in registers of 4 x 4; sums (N / 64, M) of exp(Z) over each tile's
  * columns. Loads are 16 bytes wide. */
-inline __global__ void __launch_bounds__(256, 2)
-    product_exp(const float *__restrict__ X, const float *__restrict__ W, float *__restrict__ sums, int M, int N, int K) {
+inline __global__ void __launch_bounds__(256, 2) product_exp(const float *__restrict__ X, const float *__restrict__ W,
+                                                             float *__restrict__ sums, int M, int N, int K) {
   constexpr int T = 64, BK = 16;
   __shared__ __align__(16) float Xs[BK][T];
   __shared__ __align__(16) float Ws[BK][T];
@@ -73,7 +74,8 @@ inline __global__ void __launch_bounds__(256, 2)
     }
     {
       const int k = t >> 4, c = (t & 15) * 4;
-      *reinterpret_cast<float4 *>(&Ws[k][c]) = __ldg(reinterpret_cast<const float4 *>(W + (size_t)(k0 + k) * N + c0 + c));
+      *reinterpret_cast<float4 *>(&Ws[k][c]) =
+          __ldg(reinterpret_cast<const float4 *>(W + (size_t)(k0 + k) * N + c0 + c));
     }
     __syncthreads();
 #pragma unroll
@@ -119,11 +121,11 @@ inline __global__ void double_buffer(const float *__restrict__ x, float *__restr
   }
 }
 
-static inline std::vector<float> random_floats(size_t n, unsigned long long seed) {
+/* Uniform in [-1, 1), always the same for a seed. */
+static inline std::vector<float> random_floats(size_t n, unsigned seed) {
+  std::mt19937 generator(seed);
   std::vector<float> v(n);
-  curandStatePhilox4_32_10_t state;
-  curand_init(seed, 0, 0, &state);
-  for (float &f : v) f = (float)curand(&state) * 0x1p-31f - 1.0f;
+  for (float &f : v) f = (float)(generator() >> 8) * 0x1p-23f - 1.0f;
   return v;
 }
 

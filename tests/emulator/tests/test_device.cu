@@ -31,8 +31,8 @@ static void test_softmax() {
       worst = std::fmax(worst, std::fabs(y[(size_t)r * n + i] - want) / want);
     }
   }
-  /* |x| <= 1: each __expf has relative error (3 + 2 * 1.173) ulp of 2 eps at most; one in the numerator, one in each term
-   * of the sum, one in each of the 5 + 3 merges; the longest chain of additions is 4 + 5 + 3. */
+  /* |x| <= 1: each __expf has relative error (3 + 2 * 1.173) ulp of 2 eps at most; one in the numerator, one in each
+   * term of the sum, one in each of the 5 + 3 merges; the longest chain of additions is 4 + 5 + 3. */
   CHECK(worst <= (2 * (3 + 2 * 1.173) * (2 + 8) + 12 + 4) * eps);
   cudaFree(dx);
   cudaFree(dy);
@@ -347,18 +347,18 @@ static __global__ void large_shared(float *out, int n) {
   __syncthreads();
   float sum = 0.0f;
   for (int i = 0; i < n; i += 1000) sum += all[n - 1 - i];
-  out[threadIdx.x] = sum;
+  out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
 }
 
 static void test_large_shared() {
   const int n = 227 * 256;
   float *d;
-  require_success(cudaMalloc(&d, 64 * sizeof(float)));
+  require_success(cudaMalloc(&d, 128 * sizeof(float)));
   require_success(cudaFuncSetAttribute(large_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 << 10));
   require_success(launch(large_shared, 2, 64, 227 << 10, nullptr, d, n));
   float want = 0.0f;
   for (int i = 0; i < n; i += 1000) want += (float)(n - 1 - i);
-  CHECK(host_copy(d, 64) == std::vector<float>(64, want));
+  CHECK(host_copy(d, 128) == std::vector<float>(128, want));
   cudaFree(d);
 }
 

@@ -2,8 +2,8 @@
  * @file test_faults.cu
  * @brief Planted faults in kernels: each must be found, and its repaired twin must not.
  *
- * Built three times (CMakeLists.txt): what finds a fault differs between the fast build, the one with AddressSanitizer and
- * the one with the race detector, and so does the message.
+ * Built three times (CMakeLists.txt): what finds a fault differs between the fast build, the one with AddressSanitizer
+ * and the one with the race detector, and so does the message.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -36,7 +36,8 @@ static float *device_zeros(size_t n) {
 static void run() { require_success(cudaDeviceSynchronize()); }
 static const char wrong[] = "the result is wrong";
 
-/* ---- barriers and collectives ------------------------------------------------------------------------------------- */
+/* ---- barriers and collectives -------------------------------------------------------------------------------------
+ */
 
 static __global__ void barrier_after_return() {
   if (threadIdx.x < 16) return;
@@ -105,7 +106,8 @@ static void collective_faults() {
   check_fault("a width that is no power of two", run_warp<odd_width>, "power of two");
 }
 
-/* ---- missing barriers --------------------------------------------------------------------------------------------- */
+/* ---- missing barriers ---------------------------------------------------------------------------------------------
+ */
 
 template <int BEFORE_READ, int BEFORE_WRITE>
 __global__ void reverse_twice(const int *in, int *out) {
@@ -168,7 +170,8 @@ static void barrier_faults() {
   check_clean("__syncwarp", run_warp_exchange<SYNCWARP>, {"EMU_SEED=1"});
 }
 
-/* ---- memory that was not written ---------------------------------------------------------------------------------- */
+/* ---- memory that was not written ----------------------------------------------------------------------------------
+ */
 
 static __global__ void uninitialised_static(float *out) {
   __shared__ float tile[32];
@@ -217,14 +220,27 @@ static void initialisation_faults() {
   check_fault("static shared memory left from another block", run_poisoned<uninitialised_static, 2, 0>, expected);
   check_fault("static shared memory of a template", run_poisoned<uninitialised_template<32>, 1, 0>, expected);
   check_fault("static shared memory that nobody writes", run_poisoned<never_written, 1, 0>, expected);
-  check_fault("static shared memory of a device function", run_poisoned<uninitialised_in_device_function, 2, 0>, expected);
+  check_fault("static shared memory of a device function", run_poisoned<uninitialised_in_device_function, 2, 0>,
+              expected);
   check_fault("dynamic shared memory left from another block", run_poisoned<uninitialised_dynamic, 2, 128>, expected);
   check_fault("device memory that was not written", run_uninitialised_global, "the result is NaN");
 }
 
-/* ---- asynchronous copies ------------------------------------------------------------------------------------------ */
+/* ---- asynchronous copies ------------------------------------------------------------------------------------------
+ */
 
-enum Copies { RIGHT, NO_WAIT, WAIT_TOO_FEW, NO_COMMIT, NO_BARRIER, NO_SECOND_BARRIER, MISALIGNED_COPY, NEVER, BEYOND, TO_GLOBAL };
+enum Copies {
+  RIGHT,
+  NO_WAIT,
+  WAIT_TOO_FEW,
+  NO_COMMIT,
+  NO_BARRIER,
+  NO_SECOND_BARRIER,
+  MISALIGNED_COPY,
+  NEVER,
+  BEYOND,
+  TO_GLOBAL
+};
 template <int FAULT>
 __global__ void staged(const float *x, float *y, int tiles) {
   __shared__ __align__(16) float buffer[2][128 + 4];
@@ -285,7 +301,8 @@ static void copy_faults() {
   check_fault("copy to global memory", run_staged<TO_GLOBAL>, "not shared memory");
 }
 
-/* ---- out of bounds ------------------------------------------------------------------------------------------------ */
+/* ---- out of bounds ------------------------------------------------------------------------------------------------
+ */
 
 static __global__ void write_at(float *p, int i) {
   if (threadIdx.x == 0) p[i] = 1.0f;
@@ -401,16 +418,23 @@ static void run_vector_read() {
 }
 
 static void bounds_faults() {
-  const char *const write = plain ? "out of bounds: kernel write_at" : address ? "AddressSanitizer" : "out of bounds: write of 4 bytes";
+  const char *const write = plain     ? "out of bounds: kernel write_at"
+                            : address ? "AddressSanitizer"
+                                      : "out of bounds: write of 4 bytes";
   check_fault("write behind an allocation", run_write<37>, write);
   check_fault("write before an allocation", run_write<-1>, write);
   check_clean("write at the end of an allocation", run_write<36>);
-  const char *const dynamic = plain ? "out of bounds: a block wrote" : address ? "AddressSanitizer" : "bytes of dynamic shared memory";
+  const char *const dynamic = plain     ? "out of bounds: a block wrote"
+                              : address ? "AddressSanitizer"
+                                        : "bytes of dynamic shared memory";
   check_fault("write behind dynamic shared memory", run_dynamic_write<37>, dynamic);
   check_fault("write before dynamic shared memory", run_dynamic_write<-1>, dynamic);
   check_clean("write at the end of dynamic shared memory", run_dynamic_write<36>);
   check_fault("dynamic shared memory that the launch did not ask for", run_without_dynamic, "asked for none");
-  check_fault("null pointer", run_null, plain ? "invalid address" : address ? "AddressSanitizer" : "");
+  check_fault("null pointer", run_null,
+              plain     ? "invalid address"
+              : address ? "AddressSanitizer"
+                        : "which is host memory");
   if (plain) return;
   const char *const global_read = address ? "AddressSanitizer" : "out of bounds: read of 4 bytes";
   check_fault("read behind an allocation", run_read<37>, global_read);
@@ -425,8 +449,12 @@ static void bounds_faults() {
   check_fault("write before static shared memory of a template", run_static<template_write_at<64>, -1>, shared);
   check_clean("write at the end of static shared memory of a template", run_static<template_write_at<64>, 63>);
   check_fault("index beyond a row of a template's array", run_static<template_index<33>, 33>, "out of bounds");
+#ifdef __clang__
+  printf("skip misaligned 16-byte reads: clang checks no copies of structures (README.md)\n");
+#else
   check_fault("misaligned 16-byte read", run_vector_read<2>, "misaligned");
   check_fault("misaligned 16-byte read, off by 4 bytes", run_vector_read<1>, "misaligned");
+#endif
   check_clean("aligned 16-byte read", run_vector_read<4>);
   if (race) {
     check_fault("host memory in a kernel", run_host_memory, "which is host memory");
@@ -434,7 +462,8 @@ static void bounds_faults() {
   }
 }
 
-/* ---- races in global memory --------------------------------------------------------------------------------------- */
+/* ---- races in global memory ---------------------------------------------------------------------------------------
+ */
 
 static __global__ void same_place(int *p) { *p = (int)blockIdx.x; }
 static __global__ void next_place(int *p) {
@@ -475,7 +504,7 @@ static void run_twice_in_turn() {
   int *p = reinterpret_cast<int *>(device_zeros(128));
   require_success(launch(own_place, 4, 32, 0, nullptr, p));
   require_success(launch(next_place, 1, 1, 0, nullptr, p)); /* another launch: no race with the first */
-  require_success(launch(own_place, 2, 64, 0, nullptr, p));
+  require_success(launch(own_place, 3, 32, 0, nullptr, p));
   run();
   cudaFree(p);
 }
@@ -491,7 +520,8 @@ static void run_atomic_and_plain() {
 template <int FENCE, int BARRIER>
 static void run_last_block() {
   int *p = reinterpret_cast<int *>(device_zeros(4 * 32 + 2));
-  require_success(launch(last_block<FENCE, BARRIER>, 4, 32, 0, nullptr, p, reinterpret_cast<unsigned *>(p + 128), p + 129));
+  require_success(
+      launch(last_block<FENCE, BARRIER>, 4, 32, 0, nullptr, p, reinterpret_cast<unsigned *>(p + 128), p + 129));
   run();
 }
 
@@ -505,11 +535,14 @@ static void global_races() {
   check_fault("a plain count", run_count_plainly, "race: ");
   check_fault("atomic and plain access", run_atomic_and_plain, "race: ");
   check_clean("last block, with fence and barrier", run_last_block<1, 1>, {"EMU_SEED=6"});
-  check_fault("last block, no fence", run_last_block<0, 1>, "read after an unordered write of global memory", {"EMU_SEED=6"});
-  check_fault("last block, no barrier before the fence", run_last_block<1, 0>, "read after an unordered write of global");
+  check_fault("last block, no fence", run_last_block<0, 1>, "read after an unordered write of global memory",
+              {"EMU_SEED=6"});
+  check_fault("last block, no barrier before the fence", run_last_block<1, 0>,
+              "read after an unordered write of global");
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------------------------- */
+/* ---- the rest -----------------------------------------------------------------------------------------------------
+ */
 
 static __global__ void assume_wrongly(int n) { __builtin_assume(n % 4 == 0); }
 static __global__ void trap(int n) {
@@ -548,7 +581,8 @@ template <class T>
 struct has_atomic_add<T, decltype((void)atomicAdd((T *)nullptr, T()))> : std::true_type {};
 
 static void other_faults() {
-  check_fault("an assumption that does not hold", run_with_three<assume_wrongly>, "assumption does not hold: n % 4 == 0");
+  check_fault("an assumption that does not hold", run_with_three<assume_wrongly>,
+              "assumption does not hold: n % 4 == 0");
   check_fault("__trap", run_with_three<trap>, "__trap() was reached");
   check_fault("a host call from a kernel", run_with_three<call_host>, "was called from a kernel");
   check_fault("alignment that shared memory does not have", run_wide, "an alignment of 32 bytes");

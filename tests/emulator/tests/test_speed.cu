@@ -16,7 +16,7 @@ static __global__ void barriers(int repeats) {
 static __global__ void shuffles(int repeats, float *out) {
   float value = (float)threadIdx.x;
   for (int i = 0; i < repeats; ++i) value += __shfl_xor_sync(0xffffffffu, value, 1 + i % 16);
-  if (threadIdx.x == 0) *out = value;
+  if (threadIdx.x == 0) out[blockIdx.x] = value;
 }
 
 static double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -26,7 +26,7 @@ static double seconds_since(std::chrono::steady_clock::time_point start) {
 int main() {
   const int repeats = 4000, blocks = 8, threads = 256;
   float *out;
-  require_success(cudaMalloc(&out, sizeof *out));
+  require_success(cudaMalloc(&out, blocks * sizeof *out));
   for (int round = 0; round < 3; ++round) {
     auto start = std::chrono::steady_clock::now();
     require_success(launch(barriers, blocks, threads, 0, nullptr, repeats));

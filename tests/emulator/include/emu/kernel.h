@@ -28,15 +28,10 @@ struct Thread {
 
 EMU_API extern Thread *thread; /* null on the host */
 
-/** What the lanes of a warp put into a collective. */
-struct Exchange {
-  uint64_t value[32];
-  unsigned arrived; /* lanes that took part */
-};
-
 EMU_API void barrier(Site site);
 EMU_API int barrier_reduce(int predicate, int *any, int *all, Site site); /* returns the count */
-EMU_API const Exchange &warp_exchange(const char *what, unsigned mask, uint64_t value, Site site);
+EMU_API unsigned ballot(unsigned mask, bool predicate, Site site);
+EMU_API void warp_meet(const char *what, Site site); /* the whole warp comes; orders no memory */
 EMU_API void warp_sync(unsigned mask, Site site);
 EMU_API unsigned active_mask();
 EMU_API unsigned lane();
@@ -80,7 +75,7 @@ inline constexpr int warpSize = 32;
 #define EMU_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 /** Dynamic shared memory as an array of `type`; the nvcc side of the macro is the project's. */
-#define SNTK_DYNAMIC_SHARED(type, name) \
+#define SNTK_DYNAMIC_SHARED(type, name)                                                                                \
   type *const name = reinterpret_cast<type *>(emu::dynamic_shared(alignof(type), {__FILE__, __LINE__}))
 
 inline void __syncthreads(EMU_SITE) { emu::barrier({file, line}); }
@@ -102,11 +97,11 @@ inline int __syncthreads_and(int predicate, EMU_SITE) {
 inline void __syncwarp(unsigned mask = 0xffffffffu, EMU_SITE) { emu::warp_sync(mask, {file, line}); }
 inline unsigned __activemask() { return emu::active_mask(); }
 
-#define EMU_SHUFFLE(name, kind, argument_type)                                                              \
-  template <class T>                                                                                        \
-  inline T name(unsigned mask, T value, argument_type argument, int width = 32, EMU_SITE) {                 \
-    return emu::from_bits<T>(emu::shuffle(emu::ShuffleKind::kind, mask, emu::to_bits(value), (int)argument, \
-                                          width, {file, line}));                                            \
+#define EMU_SHUFFLE(name, kind, argument_type)                                                                         \
+  template <class T>                                                                                                   \
+  inline T name(unsigned mask, T value, argument_type argument, int width = 32, EMU_SITE) {                            \
+    return emu::from_bits<T>(                                                                                          \
+        emu::shuffle(emu::ShuffleKind::kind, mask, emu::to_bits(value), (int)argument, width, {file, line}));          \
   }
 EMU_SHUFFLE(__shfl_sync, index, int)
 EMU_SHUFFLE(__shfl_up_sync, up, unsigned)
@@ -115,15 +110,14 @@ EMU_SHUFFLE(__shfl_xor_sync, exclusive_or, int)
 #undef EMU_SHUFFLE
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, EMU_SITE) {
-  const emu::Exchange &e = emu::warp_exchange("__ballot_sync", mask, predicate != 0, {file, line});
-  unsigned ballot = 0;
-  for (unsigned i = 0; i < 32; ++i) {
-    if ((e.arrived >> i & 1u) && e.value[i]) ballot |= 1u << i;
-  }
-  return ballot;
+  return emu::ballot(mask, predicate != 0, {file, line});
 }
-inline int __any_sync(unsigned mask, int predicate, EMU_SITE) { return __ballot_sync(mask, predicate, file, line) != 0; }
-inline int __all_sync(unsigned mask, int predicate, EMU_SITE) { return __ballot_sync(mask, !predicate, file, line) == 0; }
+inline int __any_sync(unsigned mask, int predicate, EMU_SITE) {
+  return __ballot_sync(mask, predicate, file, line) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate, EMU_SITE) {
+  return __ballot_sync(mask, !predicate, file, line) == 0;
+}
 
 inline void __threadfence() { emu::memory_fence(); }
 inline void __threadfence_block() { emu::memory_fence(); }
@@ -131,21 +125,33 @@ inline void __threadfence_system() { emu::memory_fence(); }
 [[noreturn]] inline void __trap(EMU_SITE) { emu::kernel_fault({file, line}, "__trap() was reached"); }
 
 /* An assumption that does not hold is undefined behaviour under nvcc: here it is reported. */
-#define __builtin_assume(condition) \
+#define __builtin_assume(condition)                                                                                    \
   ((condition) ? (void)0 : emu::kernel_fault({__FILE__, __LINE__}, "assumption does not hold: %s", #condition))
 
 /* Atomics on integers. Floating-point ones are forbidden: their order, and so the bits of a sum, would vary. */
-#define EMU_ATOMICS(T, is_signed)                                                                                 \
-  inline T atomicAdd(T *p, T v) { return (T)emu::atomic(emu::Atomic::add, p, sizeof v, is_signed, (uint64_t)v, 0); } \
-  inline T atomicSub(T *p, T v) { return (T)emu::atomic(emu::Atomic::add, p, sizeof v, is_signed, 0 - (uint64_t)v, 0); } \
-  inline T atomicMin(T *p, T v) { return (T)emu::atomic(emu::Atomic::minimum, p, sizeof v, is_signed, (uint64_t)v, 0); } \
-  inline T atomicMax(T *p, T v) { return (T)emu::atomic(emu::Atomic::maximum, p, sizeof v, is_signed, (uint64_t)v, 0); } \
-  inline T atomicAnd(T *p, T v) { return (T)emu::atomic(emu::Atomic::bit_and, p, sizeof v, is_signed, (uint64_t)v, 0); } \
+#define EMU_ATOMICS(T, is_signed)                                                                                      \
+  inline T atomicAdd(T *p, T v) { return (T)emu::atomic(emu::Atomic::add, p, sizeof v, is_signed, (uint64_t)v, 0); }   \
+  inline T atomicSub(T *p, T v) {                                                                                      \
+    return (T)emu::atomic(emu::Atomic::add, p, sizeof v, is_signed, 0 - (uint64_t)v, 0);                               \
+  }                                                                                                                    \
+  inline T atomicMin(T *p, T v) {                                                                                      \
+    return (T)emu::atomic(emu::Atomic::minimum, p, sizeof v, is_signed, (uint64_t)v, 0);                               \
+  }                                                                                                                    \
+  inline T atomicMax(T *p, T v) {                                                                                      \
+    return (T)emu::atomic(emu::Atomic::maximum, p, sizeof v, is_signed, (uint64_t)v, 0);                               \
+  }                                                                                                                    \
+  inline T atomicAnd(T *p, T v) {                                                                                      \
+    return (T)emu::atomic(emu::Atomic::bit_and, p, sizeof v, is_signed, (uint64_t)v, 0);                               \
+  }                                                                                                                    \
   inline T atomicOr(T *p, T v) { return (T)emu::atomic(emu::Atomic::bit_or, p, sizeof v, is_signed, (uint64_t)v, 0); } \
-  inline T atomicXor(T *p, T v) { return (T)emu::atomic(emu::Atomic::bit_xor, p, sizeof v, is_signed, (uint64_t)v, 0); } \
-  inline T atomicExch(T *p, T v) { return (T)emu::atomic(emu::Atomic::exchange, p, sizeof v, is_signed, (uint64_t)v, 0); } \
-  inline T atomicCAS(T *p, T expected, T v) {                                                                     \
-    return (T)emu::atomic(emu::Atomic::compare_exchange, p, sizeof v, is_signed, (uint64_t)v, (uint64_t)expected); \
+  inline T atomicXor(T *p, T v) {                                                                                      \
+    return (T)emu::atomic(emu::Atomic::bit_xor, p, sizeof v, is_signed, (uint64_t)v, 0);                               \
+  }                                                                                                                    \
+  inline T atomicExch(T *p, T v) {                                                                                     \
+    return (T)emu::atomic(emu::Atomic::exchange, p, sizeof v, is_signed, (uint64_t)v, 0);                              \
+  }                                                                                                                    \
+  inline T atomicCAS(T *p, T expected, T v) {                                                                          \
+    return (T)emu::atomic(emu::Atomic::compare_exchange, p, sizeof v, is_signed, (uint64_t)v, (uint64_t)expected);     \
   }
 EMU_ATOMICS(int, true)
 EMU_ATOMICS(unsigned, false)

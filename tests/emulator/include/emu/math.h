@@ -20,27 +20,27 @@
 
 #include "types.h"
 
-/** ex2.approx: 2^x, at most 2 ulp; a subnormal result is flushed to zero unless keep_subnormal. */
+/** ex2.approx: 2^x, at most 2 ulp, exactly 1 at 0; a subnormal result is flushed to zero unless keep_subnormal. */
 EMU_API float emu_ex2_approx(float x, bool keep_subnormal = false);
 
 namespace emu {
-EMU_API float approx_expf(float x);       /* __expf: 2 + floor(|1.173 x|) ulp, subnormal results flushed */
-EMU_API float approx_logf(float x);       /* __logf: 2^-21.41 absolute in [0.5, 2], else 3 ulp */
-EMU_API float approx_log2f(float x);      /* __log2f: 2^-22 absolute in [0.5, 2], else 2 ulp */
-EMU_API float approx_sinf(float x);       /* __sinf: 2^-21.41 absolute in [-pi, pi] */
-EMU_API float approx_cosf(float x);       /* __cosf: 2^-21.19 absolute in [-pi, pi] */
+EMU_API float approx_expf(float x);          /* __expf: 2 + floor(|1.173 x|) ulp, subnormal results flushed */
+EMU_API float approx_logf(float x);          /* __logf: 2^-21.41 absolute in [0.5, 2], else 3 ulp */
+EMU_API float approx_log2f(float x);         /* __log2f: 2^-22 absolute in [0.5, 2], else 2 ulp */
+EMU_API float approx_sinf(float x);          /* __sinf: 2^-21.41 absolute in [-pi, pi] */
+EMU_API float approx_cosf(float x);          /* __cosf: 2^-21.19 absolute in [-pi, pi] */
 EMU_API float approx_divf(float x, float y); /* __fdividef: 2 ulp; zero for 2^126 < |y| < 2^128 */
-EMU_API float approx_rsqrtf(float x);     /* rsqrtf: 2 ulp */
-EMU_API float device_expf(float x);       /* 2 ulp */
-EMU_API float device_exp2f(float x);      /* 2 ulp */
-EMU_API float device_expm1f(float x);     /* 1 ulp */
-EMU_API float device_logf(float x);       /* 1 ulp */
-EMU_API float device_log2f(float x);      /* 1 ulp */
-EMU_API float device_log1pf(float x);     /* 1 ulp */
-EMU_API float device_sinf(float x);       /* 2 ulp */
-EMU_API float device_cosf(float x);       /* 2 ulp */
-EMU_API float device_tanhf(float x);      /* 2 ulp */
-EMU_API float device_erff(float x);       /* 2 ulp */
+EMU_API float approx_rsqrtf(float x);        /* rsqrtf: 2 ulp */
+EMU_API float device_expf(float x);          /* 2 ulp */
+EMU_API float device_exp2f(float x);         /* 2 ulp */
+EMU_API float device_expm1f(float x);        /* 1 ulp */
+EMU_API float device_logf(float x);          /* 1 ulp */
+EMU_API float device_log2f(float x);         /* 1 ulp */
+EMU_API float device_log1pf(float x);        /* 1 ulp */
+EMU_API float device_sinf(float x);          /* 2 ulp */
+EMU_API float device_cosf(float x);          /* 2 ulp */
+EMU_API float device_tanhf(float x);         /* 2 ulp */
+EMU_API float device_erff(float x);          /* 2 ulp */
 EMU_API float device_powf(float x, float y); /* 8 ulp */
 }  // namespace emu
 
@@ -104,9 +104,7 @@ inline int __float2int_rz(float a) {
 inline int __float2int_rn(float a) { return __float2int_rz(rintf(a)); }
 inline int __float2int_rd(float a) { return __float2int_rz(floorf(a)); }
 inline int __float2int_ru(float a) { return __float2int_rz(ceilf(a)); }
-inline unsigned __float2uint_rz(float a) {
-  return !(a > 0.0f) ? 0u : a >= 0x1p32f ? 0xffffffffu : (unsigned)a;
-}
+inline unsigned __float2uint_rz(float a) { return !(a > 0.0f) ? 0u : a >= 0x1p32f ? 0xffffffffu : (unsigned)a; }
 inline unsigned __float2uint_rn(float a) { return __float2uint_rz(rintf(a)); }
 
 namespace emu {
@@ -162,8 +160,8 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 }
 
 /* min and max, as CUDA overloads them: mixed signs compare as unsigned, floats ignore one NaN. */
-#define EMU_MIN_MAX(T)                                   \
-  inline T min(T a, T b) { return b < a ? b : a; }       \
+#define EMU_MIN_MAX(T)                                                                                                 \
+  inline T min(T a, T b) { return b < a ? b : a; }                                                                     \
   inline T max(T a, T b) { return a < b ? b : a; }
 EMU_MIN_MAX(int)
 EMU_MIN_MAX(unsigned)

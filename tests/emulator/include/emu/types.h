@@ -34,8 +34,8 @@
 #define EMU_JOIN_(a, b) a##b
 #define EMU_JOIN(a, b) EMU_JOIN_(a, b)
 #define EMU_SHARED_GUARD_BYTES 64
-#define __shared__                                                                                           \
-  static __attribute__((used, aligned(64))) char EMU_JOIN(emu_shared_, __COUNTER__)[EMU_SHARED_GUARD_BYTES]; \
+#define __shared__                                                                                                     \
+  static __attribute__((used, aligned(64))) char EMU_JOIN(emu_shared_, __COUNTER__)[EMU_SHARED_GUARD_BYTES];           \
   static __attribute__((used))
 
 struct uint3 {
@@ -48,26 +48,26 @@ struct dim3 {
 };
 
 /* Vector types: alignment as CUDA's, so that a vector access needs the same alignment here. */
-#define EMU_VECTOR1(name, type) \
-  struct name##1 {              \
-    type x;                     \
-  };                            \
-  static inline name##1 make_##name##1(type x) { return name##1{x}; }
-#define EMU_VECTOR2(name, type, alignment) \
-  struct alignas(alignment) name##2 {      \
-    type x, y;                             \
-  };                                       \
-  static inline name##2 make_##name##2(type x, type y) { return name##2{x, y}; }
-#define EMU_VECTOR3(name, type) \
-  struct name##3 {              \
-    type x, y, z;               \
-  };                            \
-  static inline name##3 make_##name##3(type x, type y, type z) { return name##3{x, y, z}; }
-#define EMU_VECTOR4(name, type, alignment) \
-  struct alignas(alignment) name##4 {      \
-    type x, y, z, w;                       \
-  };                                       \
-  static inline name##4 make_##name##4(type x, type y, type z, type w) { return name##4{x, y, z, w}; }
+#define EMU_VECTOR1(name, type)                                                                                        \
+  struct name##1 {                                                                                                     \
+    type x;                                                                                                            \
+  };                                                                                                                   \
+  static inline name##1 make_##name##1(type x) { return name##1 {x}; }
+#define EMU_VECTOR2(name, type, alignment)                                                                             \
+  struct alignas(alignment) name##2 {                                                                                  \
+    type x, y;                                                                                                         \
+  };                                                                                                                   \
+  static inline name##2 make_##name##2(type x, type y) { return name##2 {x, y}; }
+#define EMU_VECTOR3(name, type)                                                                                        \
+  struct name##3 {                                                                                                     \
+    type x, y, z;                                                                                                      \
+  };                                                                                                                   \
+  static inline name##3 make_##name##3(type x, type y, type z) { return name##3 {x, y, z}; }
+#define EMU_VECTOR4(name, type, alignment)                                                                             \
+  struct alignas(alignment) name##4 {                                                                                  \
+    type x, y, z, w;                                                                                                   \
+  };                                                                                                                   \
+  static inline name##4 make_##name##4(type x, type y, type z, type w) { return name##4 {x, y, z, w}; }
 
 EMU_VECTOR1(float, float)
 EMU_VECTOR2(float, float, 8)

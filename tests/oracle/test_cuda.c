@@ -1,0 +1,527 @@
+/**
+ * @file test_cuda.c
+ * @brief Every operation of the cuda backend against ref in float64, on a device or emulated: tile, warp, block and
+ * chunk edges, both types, all layouts; and what is promised of its bits.
+ *
+ * test_cuda [quick | long | all [PATTERN]]; by default all, and of that the tests whose name matches PATTERN. Ends with
+ * 77, and the reason, where the backend cannot be opened. The last line is a digest of every number that came back: it
+ * must not depend on the order in which threads, blocks and streams run.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "operations.h"
+
+#include <stdio.h>
+
+/* A thread adds up to 8192 columns, tile after tile of at least 32 columns, each of which may raise the maximum. An
+ * exponent's offset is the maximum rounded to the type, then to its product with log2 e. */
+static const arithmetic cuda_arithmetic = {
+    .piece = 8192, .pieces = 16, .offset = 2.0, .rescaled = 32, .product = 0.0, .addition = 1.0};
+/* On tensor cores a product is three of TensorFloat-32: both factors are cut in two parts that together miss 2^-22 = 4
+ * u of each, and the product of the small parts, another 4 u, is left out; sums are cut off and not rounded. */
+static const arithmetic tensor_arithmetic = {
+    .piece = 8192, .pieces = 16, .offset = 2.0, .rescaled = 16, .product = 12.0, .addition = 2.0};
+
+typedef struct setting {
+  sntk_context *ref, *cpu, *cuda;
+  sntk_context *tensor; /* cuda with tensor cores; NULL where the device has none */
+  bool brief;           /* the quick part */
+} setting;
+
+static setting global;
+
+static const char *const activation_names[] = {"softmax", "relu", "exp"};
+static const char *const layout_names[] = {"plain", "displaced", "paired"};
+
+static void name_case(shape s, int activation, int layout, int type, double size) {
+  snprintf(support_case, sizeof support_case, "%s %s %s, n %lld, d %lld, columns %lld, p %lld, pad %lld, shift %g",
+           activation_names[activation], layout_names[layout], type == SNTK_F32 ? "f32" : "f64", (long long)s.n,
+           (long long)s.d, (long long)s.count, (long long)s.p, (long long)s.pad, size);
+}
+
+static problem *problem_for(arithmetic rounding, shape s, int activation, int layout, int type, uint64_t seed,
+                            double size) {
+  name_case(s, activation, layout, type, size);
+  return make_problem(global.ref, rounding, s, (sntk_activation)activation, (sntk_layout)layout, (sntk_precision)type,
+                      seed, size, global.brief ? 300000 : 2000000);
+}
+
+static problem *cuda_problem(shape s, int activation, int layout, int type, uint64_t seed, double size) {
+  return problem_for(cuda_arithmetic, s, activation, layout, type, seed, size);
+}
+
+/* ---- the operations ---- */
+
+static const double shift_sizes[] = {0x1p-12, 1.9, 20.0};
+
+/* One shape: both types, all layouts. */
+static void check_shape(shape s, int activation, uint64_t seed, double size) {
+  for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++)
+    for (int type = SNTK_F32; type <= SNTK_F64; type++) {
+      check_all(global.cuda, cuda_problem(s, activation, layout, type, seed, size));
+      device_clear();
+    }
+}
+
+/* Each dispatch once: one and several outputs, whole tiles that are copied 16 bytes at a time and ragged ones, several
+ * tiles of samples and of neurons, samples split over blocks, inputs and outputs beyond the fused kernels of one type
+ * or of both. */
+static void check_each_kernel(int activation) {
+  static const shape shapes[] = {
+      {17, 5, 70, 1, 3},   {64, 8, 128, 8, 4}, {65, 33, 34, 10, 2}, {3, 129, 65, 2, 3}, {5, 31, 33, 65, 3},
+      {2, 200, 19, 33, 1}, {1, 1, 1, 1, 3},    {3, 2, 2, 3, 0},     {330, 3, 20, 2, 4},
+  };
+  for (int64_t j = 0; j < LENGTH(shapes); j++)
+    check_shape(shapes[j], activation, 700 + (uint64_t)j, shift_sizes[j % LENGTH(shift_sizes)]);
+}
+
+static void each_kernel_softmax(void **state) {
+  (void)state;
+  check_each_kernel(SNTK_SOFTMAX);
+}
+static void each_kernel_relu(void **state) {
+  (void)state;
+  check_each_kernel(SNTK_RELU);
+}
+static void each_kernel_exp(void **state) {
+  (void)state;
+  check_each_kernel(SNTK_EXP);
+}
+
+/* The fused passes on tensor cores, which take float32 and one output: tiles of 128 samples, inputs in steps of 16. */
+static void tensor_cores(void **state) {
+  (void)state;
+  static const shape shapes[] = {{130, 17, 33, 1, 4}, {17, 5, 70, 1, 3},  {128, 16, 128, 1, 0}, {2, 33, 130, 1, 1},
+                                 {1, 1, 1, 1, 3},     {520, 3, 20, 1, 4}, {9, 64, 40, 1, 3}};
+  if (!global.tensor) {
+    print_message("no TensorFloat-32 on this device\n");
+    skip();
+  }
+  for (int64_t j = 0; j < (global.brief ? 1 : LENGTH(shapes)) * 3; j++)
+    for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++) {
+      check_all(global.tensor, problem_for(tensor_arithmetic, shapes[j / 3], (int)(j % 3), layout, SNTK_F32,
+                                           900 + (uint64_t)j, shift_sizes[j / 3 % 3]));
+      device_clear();
+    }
+}
+
+/* Around 1, a warp, the tiles of 64 and 128 samples and of 16, 32 and 64 neurons, a block, a chunk; every size of one
+ * kind meets several of the others. */
+static void check_shapes(int activation) {
+  static const int64_t ns[] = {1, 2, 3, 31, 33, 63, 64, 65, 127, 128, 129, 200};
+  static const int64_t ds[] = {1, 2, 3, 4, 5, 6, 7, 8, 31, 32, 33, 63, 64, 65, 128, 129, 200};
+  static const int64_t counts[] = {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257};
+  static const int64_t ps[] = {1, 2, 3, 8, 10, 33, 64, 65};
+  static const int64_t pads[] = {3, 0, 4, 1};
+  int64_t turn = 0;
+  for (int64_t j = 0; j < LENGTH(ds); j++)
+    for (int64_t i = 0; i < 2; i++, turn++) {
+      shape s = {.n = ns[(5 * turn + i) % LENGTH(ns)], .d = ds[j], .count = counts[(7 * turn + j) % LENGTH(counts)]};
+      s.p = ps[(turn + j) % LENGTH(ps)];
+      s.pad = pads[turn % LENGTH(pads)];
+      if (s.n * s.p > 600) s.n = s.n % 7 + 1; /* rows of features */
+      check_shape(s, activation, 100 + (uint64_t)turn, shift_sizes[turn % LENGTH(shift_sizes)]);
+    }
+  /* more columns than a thread's chunk and a slab's piece, more samples than one split walks */
+  static const shape edges[] = {{2, 3, 2047, 2, 1}, {3, 2, 2048, 1, 4}, {2, 130, 2049, 2, 3},
+                                {1, 2, 8191, 1, 3}, {2, 1, 8193, 2, 3}, {700, 2, 17, 3, 3}};
+  for (int64_t j = 0; j < LENGTH(edges); j++)
+    check_shape(edges[j], activation, 300 + (uint64_t)j, shift_sizes[j % LENGTH(shift_sizes)]);
+}
+
+static void shapes_softmax(void **state) {
+  (void)state;
+  check_shapes(SNTK_SOFTMAX);
+}
+static void shapes_relu(void **state) {
+  (void)state;
+  check_shapes(SNTK_RELU);
+}
+static void shapes_exp(void **state) {
+  (void)state;
+  check_shapes(SNTK_EXP);
+}
+
+/* More logits than a slab holds (2^24): the passes over slabs of logits take several launches. */
+static void several_slabs(void **state) {
+  (void)state;
+  const shape s = {16383, 2, 1100, 1, 3}; /* slabs of 1024 columns */
+  for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout += 2) {
+    const problem *q = cuda_problem(s, SNTK_SOFTMAX, layout, SNTK_F32, 41, shift_sizes[0]);
+    const sntk_neurons v = device_view(global.cuda, q);
+    const sntk_samples samples = device_samples(global.cuda, q);
+    check_statistics(global.cuda, q, &v, &samples); /* the base's, in float64 */
+    check_push(global.cuda, q, &v, &samples);
+    check_features(global.cuda, q, &v, &samples);
+    device_clear();
+  }
+}
+
+/* The same for inputs beyond the fused kernels. */
+static void several_slabs_of_wide_inputs(void **state) {
+  (void)state;
+  const shape s = {16383, 137, 1030, 1, 3};
+  sntk_neurons v;
+  const problem *q = cuda_problem(s, SNTK_RELU, SNTK_LAYOUT_PLAIN, SNTK_F32, 43, shift_sizes[0]);
+  v = device_view(global.cuda, q);
+  const sntk_samples samples = device_samples(global.cuda, q);
+  check_gradient(global.cuda, q, &v, &samples);
+  check_descent(global.cuda, q, &v, &samples);
+}
+
+/* ---- memory ---- */
+
+static void memory_is_zeroed_and_keeps_what_is_sent(void **state) {
+  (void)state;
+  static const int64_t sizes[] = {0, 1, 2, 255, 256, 257, 4099, 1 << 20};
+  sntk_context *ctx = global.cuda;
+  for (int64_t j = 0; j < LENGTH(sizes); j++) {
+    void *block = device_alloc(ctx, sizes[j]);
+    assert_non_null(block);
+    unsigned char *there = fetch(ctx, block, sizes[j]), *sent = pool(sizes[j], 1);
+    for (int64_t i = 0; i < sizes[j]; i++) {
+      assert_int_equal(there[i], 0);
+      sent[i] = (unsigned char)(i * 7 + j);
+    }
+    assert_ok(ctx, ctx->backend->upload(ctx, block, sent, sizes[j]));
+    assert_memory_equal(fetch(ctx, block, sizes[j]), sent, (size_t)sizes[j]);
+  }
+  ctx->backend->free(ctx, NULL);
+}
+
+static void too_much_memory_is_refused(void **state) {
+  (void)state;
+  sntk_context *ctx = global.cuda;
+  void *block = &block;
+  const int64_t there = ctx->backend->memory(ctx);
+  assert_true(there > 0);
+  assert_status(ctx, ctx->backend->alloc(ctx, "weights", there + 1, &block), SNTK_ERR_MEMORY);
+  assert_null(block);
+  assert_non_null(strstr(sntk_context_error(ctx), "weights"));
+  assert_status(ctx, ctx->backend->alloc(ctx, "weights", -1, &block), SNTK_ERR_MEMORY);
+  assert_int_equal(ctx->backend->memory(ctx), there);
+}
+
+/* ---- random weights and signs: those of ref and cpu, bit for bit ---- */
+
+static void check_random(int64_t first, int64_t count, int64_t d, int64_t p, int kind) {
+  enum { PAD = 3 };
+  /* kind: iid, symmetric, pairs. A pair's numbers are those of neuron q of an iid network. */
+  const sntk_source source = {.seed = 77, .sigma = 0.7, .symmetric = kind > 0},
+                    of_ref = {.seed = 77, .sigma = 0.7, .symmetric = kind == 1};
+  sntk_neurons expected = {.type = SNTK_F64,
+                           .layout = SNTK_LAYOUT_PLAIN,
+                           .count = count,
+                           .dim = d,
+                           .outputs = p,
+                           .ld = count,
+                           .ld_signs = count};
+  expected.base = reals(d * count);
+  expected.signs = pool(p * count, 1);
+  assert_ok(global.ref, global.ref->backend->random_weights(global.ref, &of_ref, first, &expected));
+  assert_ok(global.ref, global.ref->backend->random_signs(global.ref, &of_ref, first, &expected));
+  for (int type = SNTK_F32; type <= SNTK_F64; type++) {
+    const int64_t ld = count + PAD, bytes = d * ld * (int64_t)sntk_type_size((sntk_precision)type);
+    snprintf(support_case, sizeof support_case, "first %lld, columns %lld, d %lld, p %lld, kind %d, type %d",
+             (long long)first, (long long)count, (long long)d, (long long)p, kind, type);
+    sntk_neurons v = expected, of_cpu;
+    v.type = (sntk_precision)type;
+    v.layout = kind == 2 ? SNTK_LAYOUT_PAIRED : SNTK_LAYOUT_PLAIN;
+    v.ld = v.ld_signs = ld;
+    of_cpu = v;
+    of_cpu.base = padded(v.type, NULL, d, count, PAD);
+    of_cpu.signs = pool(p * ld, 1);
+    v.base = device_matrix(global.cuda, v.type, NULL, d, count, PAD);
+    v.signs = device_alloc(global.cuda, p * ld);
+    assert_ok(global.cpu, global.cpu->backend->random_weights(global.cpu, &source, first, &of_cpu));
+    assert_ok(global.cpu, global.cpu->backend->random_signs(global.cpu, &source, first, &of_cpu));
+    assert_ok(global.cuda, global.cuda->backend->random_weights(global.cuda, &source, first, &v));
+    assert_ok(global.cuda, global.cuda->backend->random_signs(global.cuda, &source, first, &v));
+    const void *weights = fetch_matrix(global.cuda, v.type, v.base, d, count, PAD);
+    assert_memory_equal(weights, of_cpu.base, (size_t)bytes);
+    assert_memory_equal(fetch(global.cuda, v.signs, p * ld), of_cpu.signs, (size_t)(p * ld));
+    for (int64_t k = 0; k < d; k++)
+      for (int64_t r = 0; r < count; r++)
+        assert_near(get(v.type, weights, k * ld + r), ((double *)expected.base)[k * count + r], 0.0);
+    for (int64_t l = 0; l < p; l++)
+      assert_memory_equal(of_cpu.signs + l * ld, expected.signs + l * count, (size_t)count);
+  }
+  device_clear();
+}
+
+static void random_numbers_are_those_of_ref_and_cpu(void **state) {
+  (void)state;
+  static const int64_t firsts[] = {0, 1, 2, 255, 256, 257, 100001}, counts[] = {1, 2, 3, 255, 256, 257, 600},
+                       dims[] = {1, 3, 16};
+  for (int64_t j = 0; j < LENGTH(firsts) * LENGTH(counts) * LENGTH(dims) * 3; j += global.brief ? 10 : 1)
+    check_random(firsts[j % LENGTH(firsts)], counts[j / LENGTH(firsts) % LENGTH(counts)],
+                 dims[j / LENGTH(firsts) / LENGTH(counts) % LENGTH(dims)], 1 + j % 3,
+                 (int)(j / LENGTH(firsts) / LENGTH(counts) / LENGTH(dims)));
+}
+
+/* ---- what is not finite, and what is large ---- */
+
+static void check_bad(const problem *q, int64_t position, double value, int where) {
+  sntk_context *ctx = global.cuda;
+  const int64_t n = q->s.n, size = (int64_t)sntk_type_size(q->type);
+  const sntk_neurons v = device_view(ctx, q);
+  const sntk_samples samples = device_samples(ctx, q);
+  double *max = reals(n), *sum = reals(n), *t = reals(n * q->s.p), bad = 0.0;
+  put(q->type, &bad, 0, value);
+  assert_ok(ctx,
+            ctx->backend->upload(ctx, (char *)(where ? v.shift[where - 1] : v.base) + position * size, &bad, size));
+  sntk_stats stats = empty_stats(q, max, sum, t);
+  if (q->layout != SNTK_LAYOUT_PLAIN) {
+    assert_status(ctx, ctx->backend->base_statistics(ctx, &v, &samples, &stats), where ? SNTK_OK : SNTK_ERR_OVERFLOW);
+    memcpy(max, q->base_max, (size_t)n * sizeof *max);
+    memset(sum, 0, (size_t)n * sizeof *sum);
+    memset(t, 0, (size_t)(n * q->s.p) * sizeof *t);
+  }
+  assert_status(ctx, ctx->backend->statistics(ctx, &v, &samples, &stats), SNTK_ERR_OVERFLOW);
+  assert_non_null(strstr(sntk_context_error(ctx), "sample 0"));
+}
+
+/* In the fused kernels (d 2) and in those over a slab (d 1200), at the first and the last column and between. */
+static void numbers_that_are_not_finite_are_reported(void **state) {
+  (void)state;
+  static const double bad[] = {NAN, INFINITY, -INFINITY};
+  static const shape shapes[] = {{3, 2, 130, 2, 3}, {2, 1200, 33, 1, 3}};
+  for (int64_t k = 0; k < LENGTH(shapes); k++)
+    for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP; activation++)
+      for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++)
+        for (int type = SNTK_F32; type <= SNTK_F64; type++)
+          for (int64_t at = 0; at < LENGTH(bad) * (layout + 1); at++) {
+            const int where = (int)(at / LENGTH(bad)); /* base, first shift, second shift */
+            const int64_t positions[] = {0, shapes[k].count / 2, shapes[k].count - 1};
+            const problem *q = cuda_problem(shapes[k], activation, layout, type, 1, 0.5);
+            check_bad(q, positions[(at + type + activation) % 3], bad[at % LENGTH(bad)], where);
+            device_clear();
+          }
+}
+
+/* exp overflows where its type does. softmax takes any logit in float64, and in float32 those whose exponent's offset
+ * is not lost. */
+static void large_logits(void **state) {
+  (void)state;
+  static const struct {
+    sntk_activation activation;
+    sntk_precision type;
+    double logit;
+    sntk_status status;
+  } cases[] = {{SNTK_EXP, SNTK_F32, 88.7, SNTK_OK},      {SNTK_EXP, SNTK_F32, 88.8, SNTK_ERR_OVERFLOW},
+               {SNTK_EXP, SNTK_F64, 709.7, SNTK_OK},     {SNTK_EXP, SNTK_F64, 709.8, SNTK_ERR_OVERFLOW},
+               {SNTK_EXP, SNTK_F32, -1e30, SNTK_OK},     {SNTK_EXP, SNTK_F64, -1e300, SNTK_OK},
+               {SNTK_SOFTMAX, SNTK_F32, 1e6, SNTK_OK},   {SNTK_SOFTMAX, SNTK_F32, 1e30, SNTK_ERR_OVERFLOW},
+               {SNTK_SOFTMAX, SNTK_F64, 1e300, SNTK_OK}, {SNTK_RELU, SNTK_F32, 1e30, SNTK_OK},
+               {SNTK_RELU, SNTK_F64, 1e300, SNTK_OK}};
+  enum { M = 37 };
+  sntk_context *ctx = global.cuda;
+  for (int64_t k = 0; k < LENGTH(cases); k++)
+    for (int64_t at = 0; at < M; at += 9) {
+      const sntk_precision type = cases[k].type;
+      const double one = 1.0;
+      const float narrow_one = 1.0f;
+      double weights[M] = {0.0};
+      int8_t signs[M];
+      weights[at] = cases[k].logit;
+      memset(signs, 1, sizeof signs);
+      snprintf(support_case, sizeof support_case, "%s of %g", activation_names[cases[k].activation], cases[k].logit);
+      const sntk_neurons v = {.activation = cases[k].activation,
+                              .type = type,
+                              .width = M,
+                              .count = M,
+                              .dim = 1,
+                              .outputs = 1,
+                              .base = device_matrix(ctx, type, weights, 1, M, 0),
+                              .signs = to_device(ctx, signs, M),
+                              .ld = M,
+                              .ld_signs = M};
+      const double *x64 = to_device(ctx, &one, sizeof one);
+      const sntk_samples s = {
+          .count = 1,
+          .dim = 1,
+          .type = type,
+          .x = type == SNTK_F32 ? to_device(ctx, &narrow_one, sizeof narrow_one) : (const void *)x64,
+          .x64 = x64};
+      double max = cases[k].activation == SNTK_SOFTMAX ? -INFINITY : 0.0, sum = 0.0, t = 0.0;
+      sntk_stats stats = {.samples = 1, .outputs = 1, .max = &max, .sum = &sum, .t = &t};
+      assert_status(ctx, ctx->backend->statistics(ctx, &v, &s, &stats), cases[k].status);
+      if (cases[k].status == SNTK_OK) assert_true(isfinite(t) && isfinite(sum));
+      if (cases[k].activation == SNTK_SOFTMAX && cases[k].status == SNTK_OK)
+        assert_near(t / sum, 1.0, eps_of(type) * M);
+      device_clear();
+    }
+}
+
+/* Beyond a shift of 60 the engine moves the base; it must be told of the shift, and not of an overflow. */
+static void shifts_too_large_for_expm1_are_seen(void **state) {
+  (void)state;
+  sntk_context *ctx = global.cuda;
+  const shape s = {2, 3, 70, 1, 3};
+  for (int type = SNTK_F32; type <= SNTK_F64; type++)
+    for (int sign = -1; sign <= 1; sign += 2) {
+      problem *q = cuda_problem(s, SNTK_SOFTMAX, SNTK_LAYOUT_PAIRED, type, 5, 0.5);
+      double expected = 0.0;
+      for (int64_t k = 0; k < s.d; k++)
+        q->shift[1][k * s.count + s.count - 1] = rounded(q->type, sign * 1000.0 * q->x[k]);
+      const sntk_neurons v = device_view(ctx, q);
+      const sntk_samples samples = device_samples(ctx, q);
+      double *max = reals(s.n), *sum = reals(s.n), *t = reals(s.n);
+      sntk_stats stats = empty_stats(q, max, sum, t);
+      memcpy(max, q->base_max, (size_t)s.n * sizeof *max);
+      for (int64_t i = 0; i < s.n; i++) {
+        double dot = 0.0;
+        for (int64_t k = 0; k < s.d; k++) dot += q->x[i * s.d + k] * q->shift[1][k * s.count + s.count - 1];
+        expected = fmax(expected, fabs(dot));
+      }
+      assert_true(expected > 60.0);
+      assert_ok(ctx, ctx->backend->statistics(ctx, &v, &samples, &stats));
+      assert_near(stats.shift_max, expected, 5.0 * eps_of(q->type) * 1000.0);
+      device_clear();
+    }
+}
+
+/* ---- bits ---- */
+
+static uint64_t digest_of_all(const problem *q) {
+  support_digest = 0;
+  check_all(global.cuda, q);
+  const uint64_t result = support_digest;
+  device_clear();
+  return result;
+}
+
+/* The same operations twice: the same bits, whatever ran between. */
+static void results_repeat_to_the_last_bit(void **state) {
+  (void)state;
+  static const shape shapes[] = {{70, 5, 150, 3, 3}, {330, 2, 33, 1, 1}, {9, 140, 65, 2, 3}};
+  const uint64_t before = support_digest;
+  uint64_t all = 0;
+  for (int64_t k = 0; k < LENGTH(shapes); k++)
+    for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++)
+      for (int type = SNTK_F32; type <= SNTK_F64; type++) {
+        const uint64_t first = digest_of_all(cuda_problem(shapes[k], SNTK_SOFTMAX, layout, type, 9, 1.0));
+        digest_of_all(cuda_problem(shapes[(k + 1) % LENGTH(shapes)], SNTK_EXP, layout, type, 10, 1.0));
+        const uint64_t second = digest_of_all(cuda_problem(shapes[k], SNTK_SOFTMAX, layout, type, 9, 1.0));
+        assert_true(first == second);
+        all = all * 31 + first;
+      }
+  support_digest = before;
+  digest(&all, sizeof all);
+}
+
+/* ---- networks, through the engine ---- */
+
+/* A network that is stored, and one whose weights are made anew for each slab: the same numbers, and those of the cpu
+ * backend. */
+static void streamed_and_stored_networks_agree(void **state) {
+  (void)state;
+  enum { N = 9, D = 3, P = 2, M = 130 };
+  double *x = sphere_rows(3, N, D);
+  for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP; activation++)
+    for (int init = SNTK_INIT_SYMMETRIC; init <= SNTK_INIT_IID; init++)
+      for (int type = SNTK_F32; type <= SNTK_F64; type++) {
+        sntk_network_options options = SNTK_NETWORK_OPTIONS_INIT;
+        options.activation = (sntk_activation)activation;
+        options.width = M;
+        options.dim = D;
+        options.outputs = P;
+        options.init = (sntk_init)init;
+        options.precision = (sntk_precision)type;
+        options.form = SNTK_FORM_PLAIN;
+        double f[3][N * P], gram[3][N * P * N * P];
+        for (int which = 0; which < 3; which++) {
+          sntk_context *ctx = which == 2 ? global.cpu : global.cuda;
+          options.streamed = which == 1;
+          sntk_network *net = make_network(ctx, &options);
+          const sntk_status forward = sntk_network_forward(ctx, net, x, N, f[which]);
+          const sntk_status ntk = sntk_ntk_gram(ctx, net, x, N, gram[which]);
+          sntk_network_free(net);
+          assert_ok(ctx, forward);
+          assert_ok(ctx, ntk);
+        }
+        snprintf(support_case, sizeof support_case, "%s, init %d, type %d", activation_names[activation], init, type);
+        assert_memory_equal(f[0], f[1], sizeof f[0]);
+        assert_memory_equal(gram[0], gram[1], sizeof gram[0]);
+        /* both backends: d products and roundings a logit, exponents up to 5 sigma = 5, m terms of size up to e^5 */
+        const double u = eps_of(options.precision),
+                     most = activation == SNTK_SOFTMAX ? sqrt((double)M) : exp(5.0) * sqrt((double)M);
+        for (int64_t j = 0; j < N * P; j++) assert_near(f[0][j], f[2][j], 2.0 * u * (M + 5.0 * (D + 2) + 20.0) * most);
+        for (int64_t a = 0; a < N * P; a++)
+          for (int64_t b = 0; b < N * P; b++)
+            assert_near(
+                gram[0][a * N * P + b], gram[2][a * N * P + b],
+                2.0 * u * (M + 10.0 * (D + 2) + 40.0) *
+                    (sqrt(gram[2][a * N * P + a] * gram[2][b * N * P + b]) + (activation == SNTK_RELU ? 1.0 : 0.0)));
+      }
+  pool_clear();
+}
+
+/* ---- main ---- */
+
+int main(int argc, char **argv) {
+  const char *part = argc > 1 ? argv[1] : "all";
+  const bool quick = strcmp(part, "long") != 0, thorough = strcmp(part, "quick") != 0;
+  if (argc > 3 || (quick && thorough && strcmp(part, "all") != 0)) {
+    fprintf(stderr, "usage: test_cuda [quick|long|all [PATTERN]]\n");
+    return 2;
+  }
+  if (argc > 2) cmocka_set_test_filter(argv[2]);
+  const struct CMUnitTest quick_tests[] = {
+      cmocka_unit_test_teardown(memory_is_zeroed_and_keeps_what_is_sent, device_teardown),
+      cmocka_unit_test_teardown(too_much_memory_is_refused, device_teardown),
+      cmocka_unit_test_teardown(each_kernel_softmax, device_teardown),
+      cmocka_unit_test_teardown(each_kernel_relu, device_teardown),
+      cmocka_unit_test_teardown(each_kernel_exp, device_teardown),
+      cmocka_unit_test_teardown(tensor_cores, device_teardown),
+      cmocka_unit_test_teardown(random_numbers_are_those_of_ref_and_cpu, device_teardown),
+      cmocka_unit_test_teardown(numbers_that_are_not_finite_are_reported, device_teardown),
+      cmocka_unit_test_teardown(large_logits, device_teardown),
+      cmocka_unit_test_teardown(shifts_too_large_for_expm1_are_seen, device_teardown),
+      cmocka_unit_test_teardown(streamed_and_stored_networks_agree, device_teardown),
+  };
+  const struct CMUnitTest long_tests[] = {
+      cmocka_unit_test_teardown(tensor_cores, device_teardown),
+      cmocka_unit_test_teardown(shapes_softmax, device_teardown),
+      cmocka_unit_test_teardown(shapes_relu, device_teardown),
+      cmocka_unit_test_teardown(shapes_exp, device_teardown),
+      cmocka_unit_test_teardown(random_numbers_are_those_of_ref_and_cpu, device_teardown),
+      cmocka_unit_test_teardown(results_repeat_to_the_last_bit, device_teardown),
+      cmocka_unit_test_teardown(several_slabs, device_teardown),
+      cmocka_unit_test_teardown(several_slabs_of_wide_inputs, device_teardown),
+  };
+  sntk_context *probe;
+  const sntk_context_options options = {.backend = "cuda"};
+  if (sntk_context_create(&probe) != SNTK_OK) return 1;
+  if (sntk_context_open(probe, &options) != SNTK_OK) {
+    printf("skipped: %s\n", sntk_context_error(probe));
+    sntk_context_free(probe);
+    return 77;
+  }
+  printf("%s\n", sntk_context_device(probe));
+  global.cuda = probe;
+  const sntk_context_options with_tensor_cores = {.backend = "cuda", .tensor_cores = true};
+  if (sntk_context_create(&global.tensor) != SNTK_OK) return 1;
+  if (sntk_context_open(global.tensor, &with_tensor_cores) != SNTK_OK) {
+    sntk_context_free(global.tensor);
+    global.tensor = NULL;
+  }
+  global.ref = open_context("ref", 1);
+  global.cpu = open_context("cpu", 1);
+  int failed = 0;
+  if (quick) {
+    global.brief = true;
+    failed += cmocka_run_group_tests_name("cuda, quick", quick_tests, NULL, NULL);
+    printf("digest of the quick part: %016llx\n", (unsigned long long)support_digest);
+  }
+  if (thorough) {
+    global.brief = false;
+    failed += cmocka_run_group_tests_name("cuda, long", long_tests, NULL, NULL);
+    printf("digest: %016llx\n", (unsigned long long)support_digest);
+  }
+  sntk_context_free(global.ref);
+  sntk_context_free(global.cpu);
+  sntk_context_free(global.tensor);
+  sntk_context_free(global.cuda);
+  return failed ? 1 : 0;
+}
