@@ -416,11 +416,9 @@ def regions():
         "copy mixed": region("device.cuh", r"while \(row < to_rows\)", r"^}", after=r"void copy_async\("),
         "beyond the end": region("forward.cu", r"columns beyond the end", r"-INFINITY"),
         "check": region("elements.cuh", r"zero_times\(", r"^}"),
-        "second product": region("gradient.cu", r"if \(group < groups\)", r"gs and the stage are|gs and the stage"),
+        "second product": region("gradient.cu", r"if \(group < groups\)", r"gs and the stage"),
         "groups meet": region("gradient.cu", r"for \(int g = 0; g < groups; g\+\+\)", r"store_gradient"),
         "store": region("elements.cuh", r"void store_gradient\(", r"^}"),
-        "tiles of forward": region("forward.cu", r"for \(int64_t column = chunk0;", r"the stage, es and factor"),
-        "tiles of gradient": region("gradient.cu", r"for \(int64_t sample = first;", r"gs and the stage"),
     }
 
 
@@ -463,19 +461,12 @@ class Counter:
         """Region of an instruction, the innermost frame that lies in one."""
         for name, line in ins.frames:
             for label, (file, first, last) in self.regions.items():
-                if name == file and first <= line <= last and not label.startswith("tiles of"):
-                    return label
-        for name, line in ins.frames:
-            for label in ("tiles of forward", "tiles of gradient"):
-                file, first, last = self.regions[label]
                 if name == file and first <= line <= last:
                     return label
         return "rest"
 
     def block_kind(self, n):
-        b = self.blocks[n]
-        votes = collections.Counter(self.where(i) for i in self.code[b.first:b.last])
-        return votes.most_common(1)[0][0]
+        return self.majority(self.code[self.blocks[n].first:self.blocks[n].last])
 
     def own(self, header):
         """Instructions of a loop that are in no inner loop."""
@@ -523,7 +514,7 @@ class Counter:
                 trips[header] = self.groups
             elif kind == "store":
                 stores.append((sum(i.op == "LDS" for i in own), header))
-            elif kind.startswith("tiles of"):
+            elif kind == "tiles":
                 trips[header] = self.tiles
             else:
                 lines = sorted({f for i in own for f in i.frames})
@@ -559,12 +550,16 @@ class Counter:
         return not unrolls or times % max(unrolls) == 0
 
     def loop_kind(self, header):
-        """By the loop's own instructions; of a loop of little but another loop, by all."""
-        kind = collections.Counter(self.where(i) for i in self.own(header)).most_common(1)[0][0]
-        if kind == "rest":
-            whole = [i for n in self.loops[header] for i in self.code[self.blocks[n].first:self.blocks[n].last]]
-            kind = collections.Counter(self.where(i) for i in whole).most_common(1)[0][0]
-        return kind
+        """By the loop's own instructions; where those are little but the way to an inner loop, by all. The loop over tiles is the one around the product."""
+        own = self.majority(self.own(header))
+        if own != "rest":
+            return own
+        if any(h != header and h in self.loops[header] and self.majority(self.own(h)) == "product" for h in self.loops):
+            return "tiles"
+        return self.majority([i for n in self.loops[header] for i in self.code[self.blocks[n].first:self.blocks[n].last]])
+
+    def majority(self, instructions):
+        return collections.Counter(self.where(i) for i in instructions).most_common(1)[0][0]
 
     def block_cost(self, n):
         b, cost, factor = self.blocks[n], collections.Counter(), self.factor(n)

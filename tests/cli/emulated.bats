@@ -38,7 +38,7 @@ PY
       expect 0 train c.yaml --backend ref $options --out "$activation-$form-ref" --quiet
       expect 0 train c.yaml --backend cuda $options --set network.form=$form --out "$activation-$form" --quiet
       empty out err
-      equal emulated "$(records get "$activation-$form/run.json" device.emulated)" True
+      equal emulated "$(records get "$activation-$form/run.json" device.emulated)" true
       for dataset in /output /history/loss /history/kernel_drift /history/lambda_min /weights; do
         "$H5_LIST" "$activation-$form-ref/run.h5" $dataset >wanted
         "$H5_LIST" "$activation-$form/run.h5" $dataset >got
