@@ -550,13 +550,12 @@ class Counter:
         return not unrolls or times % max(unrolls) == 0
 
     def loop_kind(self, header):
-        """By the loop's own instructions; where those are little but the way to an inner loop, by all. The loop over tiles is the one around the product."""
-        own = self.majority(self.own(header))
-        if own != "rest":
-            return own
-        if any(h != header and h in self.loops[header] and self.majority(self.own(h)) == "product" for h in self.loops):
+        """The loop over tiles is the one around the product; others by their own instructions, or by all where those are but the way to an inner loop."""
+        inner = [h for h in self.loops if h != header and h in self.loops[header]]
+        if any(self.majority(self.own(h)) == "product" for h in inner):
             return "tiles"
-        return self.majority([i for n in self.loops[header] for i in self.code[self.blocks[n].first:self.blocks[n].last]])
+        own = self.majority(self.own(header))
+        return own if own != "rest" else self.majority([i for n in self.loops[header] for i in self.code[self.blocks[n].first:self.blocks[n].last]])
 
     def majority(self, instructions):
         return collections.Counter(self.where(i) for i in instructions).most_common(1)[0][0]
