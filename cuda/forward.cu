@@ -225,22 +225,20 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   }
 }
 
+/* Does a shape fit `most` bytes of shared memory, with a tile of the second product a thread? */
 template <class R, int LAYOUT, int TI>
-void shape_of(forward_plan *plan, const device_limits &limits, const sntk_neurons &v) {
+bool fits(forward_plan *plan, const sntk_neurons &v, int stages, int64_t most) {
   typedef tile_shape<R, LAYOUT, TI> S;
   const bool one = v.outputs == 1;
   plan->rows = TI;
+  plan->stages = stages;
   plan->dp = static_cast<int>((v.dim + S::V - 1) / S::V * S::V);
   plan->pp = one ? 1 : static_cast<int>((v.outputs + S::T2 - 1) / S::T2 * S::T2);
-  for (plan->stages = 2; plan->stages >= 1; plan->stages--) {
-    const int64_t reals = static_cast<int64_t>(S::TS + GAP_COPY) * plan->dp + static_cast<int64_t>(plan->stages) * (S::matrices * plan->dp + plan->pp) * S::TN +
-                          (one ? 0 : exponentials<S>(plan->pp) + S::TS);
-    if (reals * static_cast<int64_t>(sizeof(R)) > limits.shared_bytes) continue;
-    plan->shared_bytes = static_cast<int>(reals * sizeof(R));
-    plan->fused = one || S::TS / S::T2 * (plan->pp / S::T2) <= TILE_THREADS; /* the second product has a tile a thread */
-    return;
-  }
-  plan->fused = false;
+  const int64_t reals = static_cast<int64_t>(S::TS + GAP_COPY) * plan->dp + static_cast<int64_t>(stages) * (S::matrices * plan->dp + plan->pp) * S::TN +
+                        (one ? 0 : exponentials<S>(plan->pp) + S::TS);
+  plan->fused = reals * static_cast<int64_t>(sizeof(R)) <= most && (one || S::TS / S::T2 * (plan->pp / S::T2) <= TILE_THREADS);
+  if (plan->fused) plan->shared_bytes = static_cast<int>(reals * sizeof(R));
+  return plan->fused;
 }
 
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
@@ -263,13 +261,18 @@ cudaError_t by_activation(cudaStream_t stream, const forward_plan &plan, const s
   }
 }
 
-/* Large tiles of samples where registers and shared memory allow them: see tall_tiles. */
+/* Not with several logits and several outputs: the second product would spill their accumulators. */
+template <int LAYOUT>
+bool may_be_tall(const sntk_neurons &v) {
+  return v.outputs == 1 || LAYOUT == SNTK_LAYOUT_PLAIN;
+}
+
 template <class R, int LAYOUT, int TALL>
 cudaError_t by_shape(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const forward_arguments &a) {
-  constexpr bool TALL_MANY = LAYOUT == SNTK_LAYOUT_PLAIN;
+  constexpr int TALL_MANY = LAYOUT == SNTK_LAYOUT_PLAIN ? TALL : 4;
   if (v.outputs == 1)
     return plan.rows == TALL ? by_activation<R, LAYOUT, true, TALL>(stream, plan, v, a) : by_activation<R, LAYOUT, true, 4>(stream, plan, v, a);
-  return plan.rows == TALL ? by_activation<R, LAYOUT, false, TALL_MANY ? TALL : 4>(stream, plan, v, a) : by_activation<R, LAYOUT, false, 4>(stream, plan, v, a);
+  return plan.rows == TALL ? by_activation<R, LAYOUT, false, TALL_MANY>(stream, plan, v, a) : by_activation<R, LAYOUT, false, 4>(stream, plan, v, a);
 }
 
 template <class R, int TALL>
@@ -281,20 +284,22 @@ cudaError_t by_layout(cudaStream_t stream, const forward_plan &plan, const sntk_
   }
 }
 
-/* 8 rows a thread in float32, but not where a wide input would leave one block a multiprocessor, nor where a second product would spill
- * the accumulators of several logits. */
-bool tall_tiles(const sntk_neurons &v) {
-  return v.type == SNTK_F32 && v.dim <= 64 && (v.outputs == 1 || v.layout == SNTK_LAYOUT_PLAIN);
+/* The first shape that fits: two blocks a multiprocessor come before tall tiles of samples, tall tiles before two stages. */
+template <class R, int LAYOUT, int TALL>
+void choose(forward_plan *plan, const device_limits &limits, const sntk_neurons &v) {
+  for (const int64_t most : {shared_for_two(limits.shared_bytes), static_cast<int64_t>(limits.shared_bytes)}) {
+    if (may_be_tall<LAYOUT>(v) && (fits<R, LAYOUT, TALL>(plan, v, 2, most) || fits<R, LAYOUT, TALL>(plan, v, 1, most))) return;
+    if (fits<R, LAYOUT, 4>(plan, v, 2, most) || fits<R, LAYOUT, 4>(plan, v, 1, most)) return;
+  }
 }
 
-template <class R>
-void shape_by_layout(forward_plan *plan, const device_limits &limits, const sntk_neurons &v, bool tall) {
-  if (v.layout == SNTK_LAYOUT_PLAIN)
-    tall ? shape_of<R, SNTK_LAYOUT_PLAIN, 8>(plan, limits, v) : shape_of<R, SNTK_LAYOUT_PLAIN, 4>(plan, limits, v);
-  else if (v.layout == SNTK_LAYOUT_DISPLACED)
-    tall ? shape_of<R, SNTK_LAYOUT_DISPLACED, 8>(plan, limits, v) : shape_of<R, SNTK_LAYOUT_DISPLACED, 4>(plan, limits, v);
-  else
-    tall ? shape_of<R, SNTK_LAYOUT_PAIRED, 8>(plan, limits, v) : shape_of<R, SNTK_LAYOUT_PAIRED, 4>(plan, limits, v);
+template <class R, int TALL>
+void choose_by_layout(forward_plan *plan, const device_limits &limits, const sntk_neurons &v) {
+  switch (v.layout) {
+    case SNTK_LAYOUT_PLAIN: choose<R, SNTK_LAYOUT_PLAIN, TALL>(plan, limits, v); break;
+    case SNTK_LAYOUT_DISPLACED: choose<R, SNTK_LAYOUT_DISPLACED, TALL>(plan, limits, v); break;
+    default: choose<R, SNTK_LAYOUT_PAIRED, TALL>(plan, limits, v); break;
+  }
 }
 
 }  // namespace
@@ -311,9 +316,9 @@ forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, in
     plan.dp = static_cast<int>((v.dim + 15) / 16 * 16);
     plan.shared_bytes = tensor_shared_bytes(v, false);
   } else if (v.type == SNTK_F32) {
-    shape_by_layout<float>(&plan, limits, v, tall_tiles(v));
+    choose_by_layout<float, 8>(&plan, limits, v);
   } else {
-    shape_by_layout<double>(&plan, limits, v, false);
+    choose_by_layout<double, 4>(&plan, limits, v);
   }
   if (!plan.fused) return plan;
   /* at least two waves of blocks, two on a multiprocessor, each chunk a whole number of the widest tiles */

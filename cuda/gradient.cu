@@ -221,24 +221,22 @@ void cut(gradient_plan *plan, const device_limits &limits, int64_t count, int ti
   if (plan->tiles * plan->splits > INT32_MAX) plan->fused = false;
 }
 
+/* Does a shape fit `most` bytes of shared memory, with a tile of the second product a thread? */
 template <class R, int LAYOUT, int TI>
-void shape_of(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples) {
+bool fits(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples, int stages, int64_t most) {
   typedef tile_shape<R, LAYOUT, TI> S;
   const int cols = S::TN * S::halves;
   plan->rows = TI;
+  plan->stages = stages;
   plan->dp = static_cast<int>((v.dim + S::T2 - 1) / S::T2 * S::T2);
   plan->pp = v.outputs == 1 ? one_pp<R>() : static_cast<int>((v.outputs + 2 + S::V - 1) / S::V * S::V - 2);
-  if (plan->dp / S::T2 * (cols / S::T2) > TILE_THREADS) return; /* the second product has a tile a thread */
-  for (plan->stages = 2; plan->stages >= 1; plan->stages--) {
-    const int64_t reals = static_cast<int64_t>(S::TS > plan->dp ? S::TS : plan->dp) * cols + (static_cast<int64_t>(S::matrices) * plan->dp + plan->pp) * S::TN +
-                          static_cast<int64_t>(plan->stages) * ((S::TS + GAP_COPY) * plan->dp + S::TS * (plan->pp + 2));
-    if (reals * static_cast<int64_t>(sizeof(R)) > limits.shared_bytes) continue;
-    plan->shared_bytes = static_cast<int>(reals * sizeof(R));
-    plan->fused = true;
-    break;
-  }
-  if (!plan->fused) return;
+  const int64_t reals = static_cast<int64_t>(S::TS > plan->dp ? S::TS : plan->dp) * cols + (static_cast<int64_t>(S::matrices) * plan->dp + plan->pp) * S::TN +
+                        static_cast<int64_t>(stages) * ((S::TS + GAP_COPY) * plan->dp + S::TS * (plan->pp + 2));
+  plan->fused = reals * static_cast<int64_t>(sizeof(R)) <= most && plan->dp / S::T2 * (cols / S::T2) <= TILE_THREADS;
+  if (!plan->fused) return false;
+  plan->shared_bytes = static_cast<int>(reals * sizeof(R));
   cut(plan, limits, v.count, S::TN, samples, S::TS);
+  return true;
 }
 
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
@@ -275,17 +273,22 @@ cudaError_t by_layout(cudaStream_t stream, const gradient_plan &plan, const sntk
   }
 }
 
-/* 8 rows a thread in float32 while two blocks' tiles fit a multiprocessor. */
-bool tall_tiles(const sntk_neurons &v) { return v.type == SNTK_F32 && v.dim <= 64; }
+/* The first shape that fits: two blocks a multiprocessor come before tall tiles of samples, tall tiles before two stages. */
+template <class R, int LAYOUT, int TALL>
+void choose(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples) {
+  for (const int64_t most : {shared_for_two(limits.shared_bytes), static_cast<int64_t>(limits.shared_bytes)}) {
+    if (fits<R, LAYOUT, TALL>(plan, limits, v, samples, 2, most) || fits<R, LAYOUT, TALL>(plan, limits, v, samples, 1, most)) return;
+    if (fits<R, LAYOUT, 4>(plan, limits, v, samples, 2, most) || fits<R, LAYOUT, 4>(plan, limits, v, samples, 1, most)) return;
+  }
+}
 
-template <class R>
-void shape_by_layout(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples, bool tall) {
-  if (v.layout == SNTK_LAYOUT_PLAIN)
-    tall ? shape_of<R, SNTK_LAYOUT_PLAIN, 8>(plan, limits, v, samples) : shape_of<R, SNTK_LAYOUT_PLAIN, 4>(plan, limits, v, samples);
-  else if (v.layout == SNTK_LAYOUT_DISPLACED)
-    tall ? shape_of<R, SNTK_LAYOUT_DISPLACED, 8>(plan, limits, v, samples) : shape_of<R, SNTK_LAYOUT_DISPLACED, 4>(plan, limits, v, samples);
-  else
-    tall ? shape_of<R, SNTK_LAYOUT_PAIRED, 8>(plan, limits, v, samples) : shape_of<R, SNTK_LAYOUT_PAIRED, 4>(plan, limits, v, samples);
+template <class R, int TALL>
+void choose_by_layout(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples) {
+  switch (v.layout) {
+    case SNTK_LAYOUT_PLAIN: choose<R, SNTK_LAYOUT_PLAIN, TALL>(plan, limits, v, samples); break;
+    case SNTK_LAYOUT_DISPLACED: choose<R, SNTK_LAYOUT_DISPLACED, TALL>(plan, limits, v, samples); break;
+    default: choose<R, SNTK_LAYOUT_PAIRED, TALL>(plan, limits, v, samples); break;
+  }
 }
 
 }  // namespace
@@ -300,9 +303,9 @@ gradient_plan plan_gradient(const device_limits &limits, const sntk_neurons &v, 
     plan.shared_bytes = tensor_shared_bytes(v, true);
     cut(&plan, limits, v.count, tensor_tile_columns(v), samples, TENSOR_TILE_SAMPLES);
   } else if (v.type == SNTK_F32) {
-    shape_by_layout<float>(&plan, limits, v, samples, tall_tiles(v));
+    choose_by_layout<float, 8>(&plan, limits, v, samples);
   } else {
-    shape_by_layout<double>(&plan, limits, v, samples, false);
+    choose_by_layout<double, 4>(&plan, limits, v, samples);
   }
   return plan;
 }

@@ -43,6 +43,9 @@ static __host__ __device__ constexpr int vector_step(int rows, int gap) {
 }
 constexpr int GAP_COPY = 1, GAP_TILE = 2;
 
+/* Bytes of shared memory that let two blocks share a multiprocessor, of those that one block may ask for: the system takes 1 KiB a block. */
+static inline int64_t shared_for_two(int shared_bytes) { return (shared_bytes - 1024) / 2; }
+
 /* Column of accumulator j of thread tx. */
 template <class R>
 static __device__ __forceinline__ int tile_column(int tx, int j) {

@@ -172,31 +172,42 @@ def tile_shape(kind, layout, rows):
                 4 if kind == "f32" else 8)
 
 
-Plan = collections.namedtuple("Plan", "dp pp stages shared_bytes")
+Plan = collections.namedtuple("Plan", "rows stages dp pp shared_bytes")
 
 
-def plan_forward(s, d, p, most):
-    """shape_of of cuda/forward.cu."""
+def plan_forward(kind, layout, d, p, rows, stages):
+    """fits of cuda/forward.cu, but for the limit."""
+    s = tile_shape(kind, layout, rows)
     dp, pp = up(d, s.V), 1 if p == 1 else up(p, s.T2)
-    for stages in (2, 1):
-        reals = (s.TS + 1) * dp + stages * (s.matrices * dp + pp) * s.TN
-        if p > 1:
-            reals += max((s.TS + 2) * s.TN, s.TS * pp) + s.TS
-        if reals * s.size <= most:
-            return Plan(dp, pp, stages, reals * s.size)
-    return None
+    reals = (s.TS + 1) * dp + stages * (s.matrices * dp + pp) * s.TN
+    if p > 1:
+        reals += max((s.TS + 2) * s.TN, s.TS * pp) + s.TS
+        if s.TS // s.T2 * (pp // s.T2) > TILE_THREADS:
+            return None
+    return Plan(rows, stages, dp, pp, reals * s.size)
 
 
-def plan_gradient(s, d, p, most):
-    """shape_of of cuda/gradient.cu."""
+def plan_gradient(kind, layout, d, p, rows, stages):
+    """fits of cuda/gradient.cu, but for the limit."""
+    s = tile_shape(kind, layout, rows)
     cols, dp = s.TN * s.halves, up(d, s.T2)
     pp = (s.V - 2 if s.V > 2 else s.V) if p == 1 else up(p + 2, s.V) - 2
     if dp // s.T2 * (cols // s.T2) > TILE_THREADS:
         return None
-    for stages in (2, 1):
-        reals = max(s.TS, dp) * cols + (s.matrices * dp + pp) * s.TN + stages * ((s.TS + 1) * dp + s.TS * (pp + 2))
-        if reals * s.size <= most:
-            return Plan(dp, pp, stages, reals * s.size)
+    reals = max(s.TS, dp) * cols + (s.matrices * dp + pp) * s.TN + stages * ((s.TS + 1) * dp + s.TS * (pp + 2))
+    return Plan(rows, stages, dp, pp, reals * s.size)
+
+
+def choose(source, kind, layout, d, p, architecture):
+    """choose of cuda/forward.cu and cuda/gradient.cu: the plan, or None where nothing fits and the backend goes through cuBLAS."""
+    most = LIMITS[architecture]["block_shared_kib"] * 1024
+    heights = [8] if kind == "f32" and (source == "gradient" or p == 1 or layout == "plain") else []
+    for limit in ((most - 1024) // 2, most):
+        for rows in heights + [4]:
+            for stages in (2, 1):
+                plan = (plan_forward if source == "forward" else plan_gradient)(kind, layout, d, p, rows, stages)
+                if plan and plan.shared_bytes <= limit:
+                    return plan
     return None
 
 
@@ -211,16 +222,18 @@ def tensor_bytes(base, layout, dp):
 
 def dynamic_shared(k, architecture):
     """(shape in words, bytes of dynamic shared memory) of a kernel at a typical shape that uses this instance."""
-    most = LIMITS[architecture]["block_shared_kib"] * 1024
     if k.source == "tensor":
         layout, _, *tiles = k.arguments
         dp = 16 * tiles[0] if tiles else 32
         return f"d={dp}", tensor_bytes(k.base, LAYOUTS[layout], dp)
     if k.base in ("forward_kernel", "gradient_kernel"):
         kind, layout, _, one, rows = k.arguments
-        d, p = (128 if kind == "f32" and rows == 4 else 32), (1 if one else 10)
-        plan = (plan_forward if k.source == "forward" else plan_gradient)(tile_shape(kind, LAYOUTS[layout], rows), d, p, most)
-        return (f"d={d} p={p}", plan.shared_bytes) if plan else (f"d={d} p={p}", None)
+        p = 1 if one else 10
+        for d in (32, 64, 128, 16, 8, 48, 96, 256):
+            plan = choose(k.source, kind, LAYOUTS[layout], d, p, architecture)
+            if plan and plan.rows == rows:
+                return f"d={d} p={p}", plan.shared_bytes
+        return "never chosen", None
     return "", 0
 
 
@@ -429,17 +442,15 @@ COLD = {"copy elements": ("LDGSTS", "STS"), "copy zeros": ("STS",), "beyond the 
 class Counter:
     """Counts the slots of one fused kernel at one shape."""
 
-    def __init__(self, code, k, d, architecture):
+    def __init__(self, code, k, d, plan):
         self.code, self.gradient = code, k.source == "gradient"
         kind, layout, activation, one, rows = k.arguments
         self.s = tile_shape(kind, LAYOUTS[layout], rows)
-        self.d = d
-        most = LIMITS[architecture]["block_shared_kib"] * 1024
-        self.plan = (plan_gradient if self.gradient else plan_forward)(self.s, d, 1, most)
+        self.d, self.plan = d, plan
         self.blocks, self.reached = basic_blocks(code)
         self.loops = natural_loops(self.blocks, self.reached)
         self.regions = regions()
-        s, plan = self.s, self.plan
+        s = self.s
         self.cols = s.TN * s.halves
         second_tiles = plan.dp // s.T2 * (self.cols // s.T2)
         self.groups = TILE_THREADS // second_tiles
@@ -485,6 +496,13 @@ class Counter:
             raise Surprise(f"a copy loop that belongs to no call of copy_async: {instructions[0].frames}")
         return votes.most_common(1)[0][0]
 
+    def is_ahead(self, instructions):
+        """Do they belong to the tile that is loaded before the loop over tiles, where there are two stages?"""
+        lines = {(name, n + 1) for name in ("forward.cu", "gradient.cu") for n, text in enumerate(source_lines(name)) if "if (ahead) load_tile" in text}
+        if len(lines) != 2:
+            raise Surprise("cuda/forward.cu and cuda/gradient.cu have no line `if (ahead) load_tile(...)` each")
+        return sum(any(f in lines for f in i.frames) for i in instructions) * 2 > len(instructions)
+
     def vectors(self, array):
         """(vectors of a row, rows) of what a copy fills."""
         s, plan = self.s, self.plan
@@ -504,6 +522,8 @@ class Counter:
                 row, rows = self.vectors(self.called_for(own))
                 whole = TILE_THREADS % row == 0
                 trips[header] = rows * row / TILE_THREADS if whole == (kind == "copy") else 0
+                if plan.stages == 1 and self.is_ahead(own):
+                    trips[header] = 0
             elif kind == "signs":
                 trips[header] = plan.pp * s.TN / TILE_THREADS
             elif kind in COLD:
@@ -651,7 +671,8 @@ def classes(ins, where):
         yield "shared"
         width = 16 if ".128" in ins.text.split()[0] else 8 if ".64" in ins.text.split()[0] else 4
         dummy = "[RZ]" in ins.text  # issued before an asynchronous copy, with a false predicate
-        kind = "merged" if ins.op == "LDS" and width == 16 and where in ("product", "second product") else "passes"
+        kind = f"{where} loads" if ins.op == "LDS" and width == 16 and where in ("product", "second product") else "passes"
+        kind = "conflicting" if ins.op == "STS" and width == 16 else kind
         if not dummy:
             for _ in range(PASSES[width]):
                 yield kind
@@ -671,18 +692,21 @@ def classes(ins, where):
 CLASSES = ("FFMA", "FADD", "FMUL", "compare", "MUFU", "convert", "shared", "global", "integer", "control")
 
 
-def bounds(found, architecture, d, halves, layout, gradient):
-    """Shares of the FP32 rate that each unit allows: this pass's FP32 time over the unit's time."""
+def bounds(found, architecture, merges):
+    """`merges`: the second product's loads of G share addresses pairwise. Shares of the FP32 rate that each unit allows: this pass's FP32 time over the unit's time."""
     limit = LIMITS[architecture]
     pipe = sum(found.get(op, 0) for op in FP32)
     # clocks of a multiprocessor for a warp's instruction
     fp32 = pipe * WARP / limit["fma"]
-    merged = found.get("merged", 0) * SHARED_PASSES / PASSES[16]
+    product, second = found.get("product loads", 0), found.get("second product loads", 0)
+    # stores of G: two rows of eight threads meet in a bank
+    other = found.get("passes", 0) + 2 * found.get("conflicting", 0)
+    merged = product * SHARED_PASSES / PASSES[16] + second * (SHARED_PASSES / PASSES[16] if merges else (SHARED_PASSES + PASSES[16]) / 2 / PASSES[16])
     result = {
         "issue_bound": fp32 / (found["slots"] / SCHEDULERS),
         "mufu_bound": fp32 / (found["MUFU"] * WARP / limit["mufu"]) if found.get("MUFU") else math.inf,
-        "shared_bound": fp32 / (found.get("passes", 0) + merged),
-        "shared_bound_4": fp32 / (found.get("passes", 0) + found.get("merged", 0)),
+        "shared_bound": fp32 / (other + merged),
+        "shared_bound_4": fp32 / (other + product + second),
     }
     result = {name: round(min(1.0, value), 4) for name, value in result.items()}
     result["peak_share"] = min(result["issue_bound"], result["mufu_bound"], result["shared_bound"])
@@ -721,21 +745,21 @@ def measure(build):
             wanted = {}
             for layout, activation in SLOT_CASES:
                 for d in SLOT_DIMS:
-                    k = Kernel(source, f"{source}_kernel", ("f32", LAYOUTS.index(layout), ACTIVATIONS.index(activation), 1, 8 if d <= 64 else 4))
-                    wanted.setdefault(k, []).append((layout, activation, d))
+                    plan = choose(source, "f32", layout, d, 1, architecture)
+                    if plan:
+                        k = Kernel(source, f"{source}_kernel", ("f32", LAYOUTS.index(layout), ACTIVATIONS.index(activation), 1, plan.rows))
+                        wanted.setdefault(k, []).append((layout, activation, d, plan))
             code = disassemble(nvdisasm, made[architecture, source][0], lambda n: "_kernel" in n and parse_name(source, n) in wanted)
             for mangled, instructions in code.items():
                 k = parse_name(source, mangled)
-                for layout, activation, d in wanted[k]:
-                    counter = Counter(instructions, k, d, architecture)
-                    if counter.plan is None:
-                        continue
-                    found = counter.count()
-                    row = dict(arch=f"sm_{architecture}", kernel=source, layout=layout, activation=activation, d=d, slots=round(found["slots"], 3))
+                for layout, activation, d, plan in wanted[k]:
+                    found = Counter(instructions, k, d, plan).count()
+                    row = dict(arch=f"sm_{architecture}", kernel=source, layout=layout, activation=activation, d=d, rows=plan.rows, stages=plan.stages,
+                               slots=round(found["slots"], 3))
                     row.update({c: round(found.get(c, 0), 3) for c in CLASSES})
                     row["ffma_share"] = round(found["FFMA"] / found["slots"], 4)
                     row["hand_count"] = hand_count(source == "gradient", layout, activation, d)
-                    row.update(bounds(found, architecture, d, counter.s.halves, layout, source == "gradient"))
+                    row.update(bounds(found, architecture, plan.dp // 8 % 2 == 0))
                     slots.append(row)
     slots.sort(key=lambda r: (int(r["arch"][3:]), r["kernel"], r["layout"] != "plain", ACTIVATIONS.index(r["activation"]), r["d"]))
     return dict(nvcc=version, flags=" ".join(FLAGS), samples=SAMPLES, width=WIDTH, kernels=dict(sorted(kernels.items())), slots=slots)
@@ -765,18 +789,18 @@ def as_markdown(table):
         "[MODEL.md](MODEL.md) says what the figures mean and what they leave out.", "",
         "## Issue slots of the fused passes", "",
         f"Per (sample, neuron), float32, p = 1, at n = {table['samples']}, m = {table['width']}; work around the tiles (copies in front, sums at the end) is spread "
-        "over them. `hand` is the formula's count of FP32 slots, maxima among them, exponentials apart. `issue`, `MUFU` and `shared` are the shares of the FP32 "
+        "over them. `tile` is the samples of a tile and the stages of its copies. `hand` is the formula's count of FP32 slots, maxima among them, exponentials apart. `issue`, `MUFU` and `shared` are the shares of the FP32 "
         "rate that the schedulers, the special function unit and shared memory allow (`shared/4`: if no 16-byte load merged equal addresses); `predicted` is "
         "the least of the first three.", "",
     ]
-    head = ["pass", "layout", "activation", "d", "slots", *CLASSES, "hand", "FFMA share", "issue", "MUFU", "shared", "shared/4", "predicted"]
+    head = ["pass", "layout", "activation", "d", "tile", "slots", *CLASSES, "hand", "FFMA share", "issue", "MUFU", "shared", "shared/4", "predicted"]
     for architecture in ARCHITECTURES:
         out += [f"### sm_{architecture} ({LIMITS[architecture]['name']}: {LIMITS[architecture]['fma']} multiply-adds a clock and multiprocessor)", "",
                 "| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         for r in table["slots"]:
             if r["arch"] != f"sm_{architecture}":
                 continue
-            cells = [r["kernel"], r["layout"], r["activation"], str(r["d"]), f"{r['slots']:.1f}", *(f"{r[c]:.2f}" for c in CLASSES),
+            cells = [r["kernel"], r["layout"], r["activation"], str(r["d"]), f"{16 * r['rows']} x{r['stages']}", f"{r['slots']:.1f}", *(f"{r[c]:.2f}" for c in CLASSES),
                      "" if r["hand_count"] is None else str(r["hand_count"]), percent(r["ffma_share"]), percent(r["issue_bound"]), percent(r["mufu_bound"]),
                      percent(r["shared_bound"]), percent(r["shared_bound_4"]), percent(r["peak_share"])]
             out.append("| " + " | ".join(cells) + " |")

@@ -2,12 +2,14 @@
 # The whole program on the emulated cuda backend: the same answers as ref, said to be emulated, never chosen unasked. SPDX-License-Identifier: MIT
 load helper
 
-# close FILE_A FILE_B BOUND: columns of numbers, |a - b| <= BOUND |b|, in the Frobenius norm.
+# close FILE_A FILE_B BOUND: columns of numbers, |a - b| <= BOUND |b| in the Frobenius norm; NaN (not asked for at a step) in the same places.
 close() {
   "$PYTHON" - "$@" <<'PY'
-import sys
+import math, sys
 a, b = ([float(line) for line in open(name)] for name in sys.argv[1:3])
 assert len(a) == len(b) > 0, (len(a), len(b))
+assert [math.isnan(x) for x in a] == [math.isnan(y) for y in b]
+a, b = ([x for x in column if not math.isnan(x)] for column in (a, b))
 error = sum((x - y) ** 2 for x, y in zip(a, b)) ** 0.5
 size = sum(y * y for y in b) ** 0.5
 assert error <= float(sys.argv[3]) * size, (error, size)

@@ -1,7 +1,8 @@
-# Runs PROGRAM's quick part under several random orders of threads, blocks and streams: right each time, and the same bits.
+# Runs PROGRAM's quick part in order and under random orders of threads, blocks and streams, one for each of SEEDS: right each time, and the same bits.
 # SPDX-License-Identifier: MIT
 set(digests "")
-foreach(seed 0 1 2 3 4 5)
+string(REPLACE "|" ";" seeds "0|${SEEDS}")
+foreach(seed ${seeds})
   set(ENV{EMU_SEED} ${seed})
   execute_process(COMMAND ${PROGRAM} quick RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT result EQUAL 0)

@@ -91,8 +91,8 @@ static void each_kernel_exp(void **state) {
 /* The fused passes on tensor cores, which take float32 and one output: tiles of 128 samples, inputs in steps of 16. */
 static void tensor_cores(void **state) {
   (void)state;
-  static const shape shapes[] = {{130, 17, 33, 1, 4}, {17, 5, 70, 1, 3},  {128, 16, 128, 1, 0}, {2, 33, 130, 1, 1},
-                                 {1, 1, 1, 1, 3},     {520, 3, 20, 1, 4}, {9, 64, 40, 1, 3}};
+  static const shape shapes[] = {{17, 17, 33, 1, 4}, {130, 5, 70, 1, 3}, {128, 16, 128, 1, 0}, {2, 33, 130, 1, 1},
+                                 {1, 1, 1, 1, 3},    {520, 3, 20, 1, 4}, {9, 64, 40, 1, 3}};
   if (!global.tensor) {
     print_message("no TensorFloat-32 on this device\n");
     skip();
