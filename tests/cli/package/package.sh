@@ -51,7 +51,7 @@ printf '%s\n' 'network: {activation: softmax, width: 64}' 'data: {source: sphere
 [ -f "$prefix/share/softntk/configs/data/digits.csv.gz" ] || fail "the configurations' data are not installed"
 
 step "find_package"
-"$cmake" -S "$source/tests/cli/package" -B "$work/by_cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" \
+"$cmake" -G Ninja -S "$source/tests/cli/package" -B "$work/by_cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" \
   -DSOFTNTK_EXAMPLES="$source/tests/example" >"$work/cmake.log" 2>&1 || {
   cat "$work/cmake.log"
   fail "find_package(softntk) does not work"
