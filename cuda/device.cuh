@@ -1,9 +1,11 @@
 /**
  * @file device.cuh
- * @brief What every kernel file shares: the launch, dynamic shared memory, vectors of 16 bytes, exponentials, asynchronous copies.
+ * @brief What every kernel file shares: the launch, dynamic shared memory, vectors of 16 bytes, exponentials,
+ * asynchronous copies.
  *
- * The kernels are C-like CUDA C++. The same sources are compiled by nvcc for real devices and by a host compiler against the emulator's
- * headers (tests/emulator), so kernels are started through cudaLaunchKernelEx and shared memory is taken through a macro.
+ * The kernels are C-like CUDA C++. The same sources are compiled by nvcc for real devices and by a host compiler
+ * against the emulator's headers (tests/emulator), so kernels are started through cudaLaunchKernelEx and shared memory
+ * is taken through a macro.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,8 +20,8 @@
 #include "backends/backend.h"
 
 #if defined(__CUDACC__)
-#define SNTK_DYNAMIC_SHARED(type, name)                            \
-  extern __shared__ __align__(16) unsigned char sntk_dynamic_[]; \
+#define SNTK_DYNAMIC_SHARED(type, name)                                                                                \
+  extern __shared__ __align__(16) unsigned char sntk_dynamic_[];                                                       \
   type *name = reinterpret_cast<type *>(sntk_dynamic_)
 #endif
 
@@ -50,7 +52,9 @@ static __device__ __forceinline__ void load16(const double *p, double *out) {
 static __device__ __forceinline__ void store16(float *p, const float *in) {
   *reinterpret_cast<float4 *>(p) = make_float4(in[0], in[1], in[2], in[3]);
 }
-static __device__ __forceinline__ void store16(double *p, const double *in) { *reinterpret_cast<double2 *>(p) = make_double2(in[0], in[1]); }
+static __device__ __forceinline__ void store16(double *p, const double *in) {
+  *reinterpret_cast<double2 *>(p) = make_double2(in[0], in[1]);
+}
 
 /* ---- arithmetic that has a name on the device ---- */
 
@@ -72,18 +76,23 @@ static __device__ __forceinline__ float exp2_fast(float x) {
 #endif
 }
 
-/* exp(x - shift): one fused multiply-add folds the base change and the shift into the exponent. `shift` is already in units of the base
- * (see exp_shift): float works in powers of two, double in powers of e. */
-static __device__ __forceinline__ float exp_minus(float x, float shift) { return exp2_fast(fmaf(x, 1.44269504f, -shift)); }
+/* exp(x - shift): one fused multiply-add folds the base change and the shift into the exponent. `shift` is already in
+ * units of the base (see exp_shift): float works in powers of two, double in powers of e. */
+static __device__ __forceinline__ float exp_minus(float x, float shift) {
+  return exp2_fast(fmaf(x, 1.44269504f, -shift));
+}
 static __device__ __forceinline__ double exp_minus(double x, double shift) { return exp(x - shift); }
 static __device__ __forceinline__ float exp_shift(float max) { return max * 1.44269504f; }
 static __device__ __forceinline__ double exp_shift(double max) { return max; }
 
 /* What turns exponentials of one shift into those of another; 1 where they are the same. */
 static __device__ __forceinline__ float exp_rescale(float before, float shift) { return exp2_fast(before - shift); }
-static __device__ __forceinline__ double exp_rescale(double before, double shift) { return before == shift ? 1.0 : exp(before - shift); }
+static __device__ __forceinline__ double exp_rescale(double before, double shift) {
+  return before == shift ? 1.0 : exp(before - shift);
+}
 
-/* exp(x) - 1 without cancellation for |x| up to a few units. float: x = n ln 2 + r, r + r^2 P(r) as in the cpu backend. */
+/* exp(x) - 1 without cancellation for |x| up to a few units. float: x = n ln 2 + r, r + r^2 P(r) as in the cpu backend.
+ */
 static __device__ __forceinline__ float expm1_short(float x) {
   const float n = rintf(x * 1.44269504f);
   const float r = fmaf(n, -0x1.7f7d1cp-20f, fmaf(n, -0x1.62e400p-1f, x));
@@ -101,8 +110,8 @@ static __device__ __forceinline__ double expm1_short(double x) { return expm1(x)
 
 /* ---- copies into shared memory that do not stop the thread ---- */
 
-/* How the vectors of a tile are dealt to the threads: a thread's first one, and the way to its next. Taken once a kernel, since its divisions cost
- * more than a copy. */
+/* How the vectors of a tile are dealt to the threads: a thread's first one, and the way to its next. Taken once a
+ * kernel, since its divisions cost more than a copy. */
 struct copy_turns {
   int row, col, step_row, step_col;
 };
@@ -126,8 +135,9 @@ static __device__ __forceinline__ void advance(const copy_turns &t, int to_cols,
 
 /* copy_async where vectors are not whole or not aligned: an element at a time. */
 template <class R>
-static __device__ __forceinline__ void copy_elements(R *to, int row_step, int vector_step, int to_rows, int to_cols, const copy_turns &t, const R *from,
-                                                     int64_t ld, int rows, int cols) {
+static __device__ __forceinline__ void copy_elements(R *to, int row_step, int vector_step, int to_rows, int to_cols,
+                                                     const copy_turns &t, const R *from, int64_t ld, int rows,
+                                                     int cols) {
   constexpr int V = vec16<R>::count;
   int row = t.row, col = t.col;
 #pragma unroll 1
@@ -144,14 +154,18 @@ static __device__ __forceinline__ void copy_elements(R *to, int row_step, int ve
   }
 }
 
-/* rows x cols elements from global `from` (ld) to a shared tile of to_rows x to_cols, by all threads of the block; what lies beyond `rows` or `cols`
- * becomes 0. In shared memory rows are row_step apart and the vectors of a row vector_step. The caller commits, waits and synchronizes. */
+/* rows x cols elements from global `from` (ld) to a shared tile of to_rows x to_cols, by all threads of the block; what
+ * lies beyond `rows` or `cols` becomes 0. In shared memory rows are row_step apart and the vectors of a row
+ * vector_step. The caller commits, waits and synchronizes. */
 template <class R>
-static __device__ __forceinline__ void copy_async(R *to, int row_step, int vector_step, int to_rows, int to_cols, const copy_turns &t, const R *from,
-                                                  int64_t ld, int64_t rows, int64_t cols) {
+static __device__ __forceinline__ void copy_async(R *to, int row_step, int vector_step, int to_rows, int to_cols,
+                                                  const copy_turns &t, const R *from, int64_t ld, int64_t rows,
+                                                  int64_t cols) {
   constexpr int V = vec16<R>::count;
-  const int have_rows = rows < to_rows ? static_cast<int>(rows) : to_rows, have_cols = cols < to_cols ? static_cast<int>(cols) : to_cols;
-  const uintptr_t alignment = reinterpret_cast<uintptr_t>(from) | static_cast<uintptr_t>(ld * static_cast<int64_t>(sizeof(R)));
+  const int have_rows = rows < to_rows ? static_cast<int>(rows) : to_rows,
+            have_cols = cols < to_cols ? static_cast<int>(cols) : to_cols;
+  const uintptr_t alignment =
+      reinterpret_cast<uintptr_t>(from) | static_cast<uintptr_t>(ld * static_cast<int64_t>(sizeof(R)));
   if (alignment % 16 != 0 || have_cols % V != 0) {
     copy_elements(to, row_step, vector_step, to_rows, to_cols, t, from, ld, have_rows, have_cols);
     return;
@@ -191,7 +205,8 @@ static __device__ __forceinline__ void copy_async(R *to, int row_step, int vecto
 /* ---- launch ---- */
 
 template <class... P, class... A>
-static inline cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, A &&...arguments) {
+static inline cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                                 A &&...arguments) {
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;

@@ -1,15 +1,19 @@
 /**
  * @file forward.cu
- * @brief Fused forward statistics: logits, online maximum, exponential sum and signed sums, nothing of size samples x neurons stored.
+ * @brief Fused forward statistics: logits, online maximum, exponential sum and signed sums, nothing of size samples x
+ * neurons stored.
  *
- * softmax: max_i, sum_i = sum_r exp(z_ir - max_i), t_il = sum_r A_lr exp(z_ir - max_i); exp and relu: t_il alone. Layouts with a base add the
- * change: E e, see network.c.
+ * softmax: max_i, sum_i = sum_r exp(z_ir - max_i), t_il = sum_r A_lr exp(z_ir - max_i); exp and relu: t_il alone.
+ * Layouts with a base add the change: E e, see network.c.
  *
- * Work per (sample, neuron): d multiply-adds for the logit, 1 maximum, 1 multiply-add for the exponent, 1 exponential, 1 + p for the sums:
- * d + p + 3 FP32 slots and 1 of the 16-a-clock special function unit; the FP32 pipe binds from d = 8 on. Bytes: W once, 4 d a neuron.
- * A block takes a tile of samples and a chunk of neurons, keeps running (max, sum, t) per thread and sample, and meets its lanes only at the end
- * of the chunk. Partials of chunks are merged in order by a small kernel in float64: the same shape gives the same bits.
- * With several outputs the signed sums are a matrix product of their own: exponentials pass through shared memory, tiled T2 x T2 a thread.
+ * Work per (sample, neuron): d multiply-adds for the logit, 1 maximum, 1 multiply-add for the exponent, 1 exponential,
+ * 1 + p for the sums: d + p + 3 FP32 slots and 1 of the 16-a-clock special function unit; the FP32 pipe binds from
+ * d = 8 on. Bytes: W once, 4 d a neuron.
+ *
+ * A block takes a tile of samples and a chunk of neurons, keeps running (max, sum, t) per thread and sample, and meets
+ * its lanes only at the end of the chunk. Partials of chunks are merged in order by a small kernel in float64: the same
+ * shape gives the same bits. With several outputs the signed sums are a matrix product of their own: exponentials pass
+ * through shared memory, tiled T2 x T2 a thread.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -42,7 +46,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   constexpr bool RUNNING_MAX = LAYOUT == SNTK_LAYOUT_PLAIN && ACT == SNTK_SOFTMAX;
   SNTK_DYNAMIC_SHARED(R, shared);
   const int thread = threadIdx.x, tx = tile_x(thread), ty = tile_y(thread);
-  /* neighbouring blocks share a chunk of neurons, which comes from memory, and differ in samples, which stay in the cache */
+  /* neighbouring blocks share a chunk of neurons, which comes from memory, and differ in samples, which stay in the
+   * cache */
   const int64_t chunk_index = blockIdx.x / a.sample_tiles;
   const int64_t sample0 = static_cast<int64_t>(blockIdx.x % a.sample_tiles) * TS;
   const int64_t chunk0 = chunk_index * a.chunk;
@@ -50,19 +55,21 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   constexpr int X_STEP = vector_step<R>(TS, GAP_COPY), E_STEP = vector_step<R>(TS, GAP_TILE);
   const int dp = a.dp, pp = ONE ? 1 : a.pp;
   const int weight_tile = M * dp * TN;
-  R *xs = shared;                            /* TS x dp, by vectors */
-  R *ws = xs + dp / V * X_STEP;              /* stages x M x dp x TN */
-  R *ss = ws + a.stages * weight_tile;       /* stages x pp x TN */
-  R *es = ss + a.stages * pp * TN;           /* ONE: unused; TS x TN by vectors, at the end TS x pp */
-  R *factor = es + (ONE ? 0 : exponentials<S>(pp));           /* ONE: unused; TS */
+  R *xs = shared;                                   /* TS x dp, by vectors */
+  R *ws = xs + dp / V * X_STEP;                     /* stages x M x dp x TN */
+  R *ss = ws + a.stages * weight_tile;              /* stages x pp x TN */
+  R *es = ss + a.stages * pp * TN;                  /* ONE: unused; TS x TN by vectors, at the end TS x pp */
+  R *factor = es + (ONE ? 0 : exponentials<S>(pp)); /* ONE: unused; TS */
 
   const int64_t rows = a.samples - sample0 < TS ? a.samples - sample0 : TS;
-  copy_async<R>(xs, V, X_STEP, TS, dp, deal<R, TILE_THREADS>(dp, thread), static_cast<const R *>(a.x) + sample0 * a.dim, a.dim, rows, a.dim);
+  copy_async<R>(xs, V, X_STEP, TS, dp, deal<R, TILE_THREADS>(dp, thread), static_cast<const R *>(a.x) + sample0 * a.dim,
+                a.dim, rows, a.dim);
   const copy_turns weight_turns = deal<R, TILE_THREADS>(TN, thread);
   auto load_tile = [&](int stage, int64_t column) {
 #pragma unroll
     for (int w = 0; w < M; w++)
-      copy_async<R>(ws + stage * weight_tile + w * dp * TN, TN, V, dp, TN, weight_turns, static_cast<const R *>(a.w[w]) + column, a.ld, a.dim, chunk1 - column);
+      copy_async<R>(ws + stage * weight_tile + w * dp * TN, TN, V, dp, TN, weight_turns,
+                    static_cast<const R *>(a.w[w]) + column, a.ld, a.dim, chunk1 - column);
     __pipeline_commit();
     load_signs<R, TN>(ss + stage * pp * TN, pp, a.signs, a.ld_signs, a.outputs, column, chunk1, thread);
   };
@@ -76,7 +83,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
     max[i] = RUNNING_MAX ? lowest<R>() : shifted && ACT == SNTK_SOFTMAX && row < a.samples ? R(a.fixed_max[row]) : R(0);
     sum[i] = t[i] = widest[i] = R(0);
   }
-  /* second product (several outputs): tiles of T2 rows, ROW_TILES apart, x T2 outputs, the columns dealt to groups of threads */
+  /* second product (several outputs): tiles of T2 rows, ROW_TILES apart, x T2 outputs, the columns dealt to groups of
+   * threads */
   constexpr int ROW_TILES = TS / T2;
   const int tiles = ONE ? TILE_THREADS : ROW_TILES * (pp / T2), groups = TILE_THREADS / tiles;
   const int tile = thread % tiles, group = thread / tiles;
@@ -148,7 +156,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
       }
       if (!ONE) {
 #pragma unroll
-        for (int j = 0; j < TJ; j += V) store16(es + (j / V * TILE_X + tx) * E_STEP + (ty + TILE_Y * i) * V, &acc[0][i][j]);
+        for (int j = 0; j < TJ; j += V)
+          store16(es + (j / V * TILE_X + tx) * E_STEP + (ty + TILE_Y * i) * V, &acc[0][i][j]);
       }
     }
     if (!ONE) {
@@ -196,7 +205,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
       t[i] *= scale;
       max[i] = top;
     }
-    const R whole = lanes_sum<TILE_X, 2>(sum[i]), signed_sum = ONE ? lanes_sum<TILE_X, 2>(t[i]) : R(0), shift = lanes_max<TILE_X, 2>(widest[i]);
+    const R whole = lanes_sum<TILE_X, 2>(sum[i]), signed_sum = ONE ? lanes_sum<TILE_X, 2>(t[i]) : R(0),
+            shift = lanes_max<TILE_X, 2>(widest[i]);
     const int row = ty + TILE_Y * i;
     if (tx == 0 && row < rows) {
       out[row * width + 0] = max[i];
@@ -234,9 +244,11 @@ bool fits(forward_plan *plan, const sntk_neurons &v, int stages, int64_t most) {
   plan->stages = stages;
   plan->dp = static_cast<int>((v.dim + S::V - 1) / S::V * S::V);
   plan->pp = one ? 1 : static_cast<int>((v.outputs + S::T2 - 1) / S::T2 * S::T2);
-  const int64_t reals = static_cast<int64_t>(S::TS + GAP_COPY) * plan->dp + static_cast<int64_t>(stages) * (S::matrices * plan->dp + plan->pp) * S::TN +
+  const int64_t reals = static_cast<int64_t>(S::TS + GAP_COPY) * plan->dp +
+                        static_cast<int64_t>(stages) * (S::matrices * plan->dp + plan->pp) * S::TN +
                         (one ? 0 : exponentials<S>(plan->pp) + S::TS);
-  plan->fused = reals * static_cast<int64_t>(sizeof(R)) <= most && (one || S::TS / S::T2 * (plan->pp / S::T2) <= TILE_THREADS);
+  plan->fused =
+      reals * static_cast<int64_t>(sizeof(R)) <= most && (one || S::TS / S::T2 * (plan->pp / S::T2) <= TILE_THREADS);
   if (plan->fused) plan->shared_bytes = static_cast<int>(reals * sizeof(R));
   return plan->fused;
 }
@@ -244,20 +256,25 @@ bool fits(forward_plan *plan, const sntk_neurons &v, int stages, int64_t most) {
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
 cudaError_t start(cudaStream_t stream, const forward_plan &plan, const forward_arguments &a) {
   typedef tile_shape<R, LAYOUT, TI> S;
-  cudaError_t error = cudaFuncSetAttribute(forward_kernel<R, LAYOUT, ACT, ONE, TI>, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  cudaError_t error = cudaFuncSetAttribute(forward_kernel<R, LAYOUT, ACT, ONE, TI>,
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
   if (error != cudaSuccess) return error;
   forward_arguments tiled = a;
   tiled.sample_tiles = static_cast<unsigned>((a.samples + S::TS - 1) / S::TS);
-  return launch(forward_kernel<R, LAYOUT, ACT, ONE, TI>, dim3(static_cast<unsigned>(plan.chunks) * tiled.sample_tiles), dim3(TILE_THREADS),
-                static_cast<size_t>(plan.shared_bytes), stream, tiled);
+  return launch(forward_kernel<R, LAYOUT, ACT, ONE, TI>, dim3(static_cast<unsigned>(plan.chunks) * tiled.sample_tiles),
+                dim3(TILE_THREADS), static_cast<size_t>(plan.shared_bytes), stream, tiled);
 }
 
 template <class R, int LAYOUT, bool ONE, int TI>
-cudaError_t by_activation(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const forward_arguments &a) {
+cudaError_t by_activation(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v,
+                          const forward_arguments &a) {
   switch (v.activation) {
-    case SNTK_SOFTMAX: return start<R, LAYOUT, SNTK_SOFTMAX, ONE, TI>(stream, plan, a);
-    case SNTK_RELU: return start<R, LAYOUT, SNTK_RELU, ONE, TI>(stream, plan, a);
-    default: return start<R, LAYOUT, SNTK_EXP, ONE, TI>(stream, plan, a);
+    case SNTK_SOFTMAX:
+      return start<R, LAYOUT, SNTK_SOFTMAX, ONE, TI>(stream, plan, a);
+    case SNTK_RELU:
+      return start<R, LAYOUT, SNTK_RELU, ONE, TI>(stream, plan, a);
+    default:
+      return start<R, LAYOUT, SNTK_EXP, ONE, TI>(stream, plan, a);
   }
 }
 
@@ -271,24 +288,32 @@ template <class R, int LAYOUT, int TALL>
 cudaError_t by_shape(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const forward_arguments &a) {
   constexpr int TALL_MANY = LAYOUT == SNTK_LAYOUT_PLAIN ? TALL : 4;
   if (v.outputs == 1)
-    return plan.rows == TALL ? by_activation<R, LAYOUT, true, TALL>(stream, plan, v, a) : by_activation<R, LAYOUT, true, 4>(stream, plan, v, a);
-  return plan.rows == TALL ? by_activation<R, LAYOUT, false, TALL_MANY>(stream, plan, v, a) : by_activation<R, LAYOUT, false, 4>(stream, plan, v, a);
+    return plan.rows == TALL ? by_activation<R, LAYOUT, true, TALL>(stream, plan, v, a)
+                             : by_activation<R, LAYOUT, true, 4>(stream, plan, v, a);
+  return plan.rows == TALL ? by_activation<R, LAYOUT, false, TALL_MANY>(stream, plan, v, a)
+                           : by_activation<R, LAYOUT, false, 4>(stream, plan, v, a);
 }
 
 template <class R, int TALL>
-cudaError_t by_layout(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const forward_arguments &a) {
+cudaError_t by_layout(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v,
+                      const forward_arguments &a) {
   switch (v.layout) {
-    case SNTK_LAYOUT_PLAIN: return by_shape<R, SNTK_LAYOUT_PLAIN, TALL>(stream, plan, v, a);
-    case SNTK_LAYOUT_DISPLACED: return by_shape<R, SNTK_LAYOUT_DISPLACED, TALL>(stream, plan, v, a);
-    default: return by_shape<R, SNTK_LAYOUT_PAIRED, TALL>(stream, plan, v, a);
+    case SNTK_LAYOUT_PLAIN:
+      return by_shape<R, SNTK_LAYOUT_PLAIN, TALL>(stream, plan, v, a);
+    case SNTK_LAYOUT_DISPLACED:
+      return by_shape<R, SNTK_LAYOUT_DISPLACED, TALL>(stream, plan, v, a);
+    default:
+      return by_shape<R, SNTK_LAYOUT_PAIRED, TALL>(stream, plan, v, a);
   }
 }
 
-/* The first shape that fits: two blocks a multiprocessor come before tall tiles of samples, tall tiles before two stages. */
+/* The first shape that fits: two blocks a multiprocessor come before tall tiles of samples, tall tiles before two
+ * stages. */
 template <class R, int LAYOUT, int TALL>
 void choose(forward_plan *plan, const device_limits &limits, const sntk_neurons &v) {
   for (const int64_t most : {shared_for_two(limits.shared_bytes), static_cast<int64_t>(limits.shared_bytes)}) {
-    if (may_be_tall<LAYOUT>(v) && (fits<R, LAYOUT, TALL>(plan, v, 2, most) || fits<R, LAYOUT, TALL>(plan, v, 1, most))) return;
+    if (may_be_tall<LAYOUT>(v) && (fits<R, LAYOUT, TALL>(plan, v, 2, most) || fits<R, LAYOUT, TALL>(plan, v, 1, most)))
+      return;
     if (fits<R, LAYOUT, 4>(plan, v, 2, most) || fits<R, LAYOUT, 4>(plan, v, 1, most)) return;
   }
 }
@@ -296,9 +321,15 @@ void choose(forward_plan *plan, const device_limits &limits, const sntk_neurons 
 template <class R, int TALL>
 void choose_by_layout(forward_plan *plan, const device_limits &limits, const sntk_neurons &v) {
   switch (v.layout) {
-    case SNTK_LAYOUT_PLAIN: choose<R, SNTK_LAYOUT_PLAIN, TALL>(plan, limits, v); break;
-    case SNTK_LAYOUT_DISPLACED: choose<R, SNTK_LAYOUT_DISPLACED, TALL>(plan, limits, v); break;
-    default: choose<R, SNTK_LAYOUT_PAIRED, TALL>(plan, limits, v); break;
+    case SNTK_LAYOUT_PLAIN:
+      choose<R, SNTK_LAYOUT_PLAIN, TALL>(plan, limits, v);
+      break;
+    case SNTK_LAYOUT_DISPLACED:
+      choose<R, SNTK_LAYOUT_DISPLACED, TALL>(plan, limits, v);
+      break;
+    default:
+      choose<R, SNTK_LAYOUT_PAIRED, TALL>(plan, limits, v);
+      break;
   }
 }
 
@@ -322,7 +353,8 @@ forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, in
   }
   if (!plan.fused) return plan;
   /* at least two waves of blocks, two on a multiprocessor, each chunk a whole number of the widest tiles */
-  const int64_t tiles = (samples + TILE_Y * plan.rows - 1) / (TILE_Y * plan.rows), wanted = (4 * limits.multiprocessors + tiles - 1) / tiles;
+  const int64_t tiles = (samples + TILE_Y * plan.rows - 1) / (TILE_Y * plan.rows),
+                wanted = (4 * limits.multiprocessors + tiles - 1) / tiles;
   int64_t chunk = (v.count + wanted - 1) / wanted;
   chunk = (chunk + 63) / 64 * 64;
   plan.chunk = chunk > CHUNK_MOST ? CHUNK_MOST : chunk;
@@ -331,8 +363,8 @@ forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, in
   return plan;
 }
 
-cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples, const double *fixed_max,
-                           double *partial, double *out) {
+cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x,
+                           int64_t samples, const double *fixed_max, double *partial, double *out) {
   if (plan.tensor) {
     const cudaError_t error = launch_tensor_forward(stream, plan, v, x, samples, fixed_max, partial);
     return error == cudaSuccess ? launch_merge(stream, partial, plan.chunks, samples, v.outputs, out) : error;
@@ -355,7 +387,8 @@ cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const 
   a.stages = plan.stages;
   a.fixed_max = fixed_max;
   a.partial = partial;
-  const cudaError_t error = v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a) : by_layout<double, 4>(stream, plan, v, a);
+  const cudaError_t error =
+      v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a) : by_layout<double, 4>(stream, plan, v, a);
   if (error != cudaSuccess) return error;
   return launch_merge(stream, partial, plan.chunks, samples, v.outputs, out);
 }

@@ -1,15 +1,18 @@
 /**
  * @file gradient.cu
- * @brief Fused gradient X^T G and descent W -= eta X^T G: logits recomputed, G never leaves the multiprocessor, no atomics.
+ * @brief Fused gradient X^T G and descent W -= eta X^T G: logits recomputed, G never leaves the multiprocessor, no
+ * atomics.
  *
- * G_ir = s S_ir ((R A)_ir - c_i) for softmax with c_i = sum_l R_il f_il; exp(z) or [z > 0] in place of S for the others, c = 0. Per sample the host
- * folds s and 1 / sum_i into r_i and c_i, so that S is exp(z - max) as it stands.
+ * G_ir = s S_ir ((R A)_ir - c_i) for softmax with c_i = sum_l R_il f_il; exp(z) or [z > 0] in place of S for the
+ * others, c = 0. Per sample the host folds s and 1 / sum_i into r_i and c_i, so that S is exp(z - max) as it stands.
  *
- * Work per (sample, neuron): d for the logit, 1 for the exponent, p for R A, 1 to subtract c, 1 to multiply, d for X^T G: 2 d + p + 3 slots, 1
- * exponential. Bytes: W read and written once, 8 d a neuron.
- * A block owns a tile of neurons and walks the samples tile by tile. The second product's accumulators (dim x columns, T2 x T2 a thread) stay in
- * registers for the whole walk; where that is fewer tiles than threads, groups of threads share the samples of a tile and meet once at the end,
- * in order. Few neurons and many samples: the samples are split over blocks, whose partial gradients a second kernel adds in order.
+ * Work per (sample, neuron): d for the logit, 1 for the exponent, p for R A, 1 to subtract c, 1 to multiply, d for
+ * X^T G: 2 d + p + 3 slots, 1 exponential. Bytes: W read and written once, 8 d a neuron.
+ *
+ * A block owns a tile of neurons and walks the samples tile by tile. The second product's accumulators (dim x columns,
+ * T2 x T2 a thread) stay in registers for the whole walk; where that is fewer tiles than threads, groups of threads
+ * share the samples of a tile and meet once at the end, in order. Few neurons and many samples: the samples are split
+ * over blocks, whose partial gradients a second kernel adds in order.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -38,7 +41,8 @@ template <class R, int LAYOUT, int ACT, bool ONE, int TI>
 __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_arguments a) {
   typedef tile_shape<R, LAYOUT, TI> S;
   constexpr int TJ = S::TJ, TN = S::TN, TS = S::TS, M = S::matrices, V = S::V, T2 = S::T2, HALVES = S::halves;
-  constexpr int COLS = TN * HALVES; /* columns of G: in the paired layout those of the second neurons behind those of the first */
+  /* columns of G: in the paired layout those of the second neurons behind those of the first */
+  constexpr int COLS = TN * HALVES;
   SNTK_DYNAMIC_SHARED(R, shared);
   const int thread = threadIdx.x, tx = tile_x(thread), ty = tile_y(thread);
   const int64_t column0 = static_cast<int64_t>(blockIdx.x % a.tiles) * TN;
@@ -47,29 +51,33 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
   const int64_t last = first + a.samples_per_split < a.samples ? first + a.samples_per_split : a.samples;
   constexpr int X_STEP = vector_step<R>(TS, GAP_COPY);
   const int dp = a.dp, pp = ONE ? one_pp<R>() : a.pp, width = pp + 2;
-  R *gs = shared;                     /* max(TS, dp) x COLS: G of a tile of samples; at the end the gradient */
-  R *ws = gs + (TS > dp ? TS : dp) * COLS;             /* M x dp x TN */
-  R *ss = ws + M * dp * TN;           /* pp x TN */
-  R *xs = ss + pp * TN;               /* stages x TS x dp, by vectors */
+  R *gs = shared;                            /* max(TS, dp) x COLS: G of a tile of samples; at the end the gradient */
+  R *ws = gs + (TS > dp ? TS : dp) * COLS;   /* M x dp x TN */
+  R *ss = ws + M * dp * TN;                  /* pp x TN */
+  R *xs = ss + pp * TN;                      /* stages x TS x dp, by vectors */
   R *cs = xs + a.stages * (dp / V) * X_STEP; /* stages x TS x (pp + 2): r, then exponent shift and c */
 
 #pragma unroll
   for (int w = 0; w < M; w++)
-    copy_async<R>(ws + w * dp * TN, TN, V, dp, TN, deal<R, TILE_THREADS>(TN, thread), static_cast<const R *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0);
+    copy_async<R>(ws + w * dp * TN, TN, V, dp, TN, deal<R, TILE_THREADS>(TN, thread),
+                  static_cast<const R *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0);
   load_signs<R, TN>(ss, pp, a.signs, a.ld_signs, a.outputs, column0, a.count, thread);
   const copy_turns sample_turns = deal<R, TILE_THREADS>(dp, thread);
   auto load_tile = [&](int stage, int64_t sample) {
     const int64_t rows = last - sample;
-    copy_async<R>(xs + stage * (dp / V) * X_STEP, V, X_STEP, TS, dp, sample_turns, static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim);
+    copy_async<R>(xs + stage * (dp / V) * X_STEP, V, X_STEP, TS, dp, sample_turns,
+                  static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim);
     /* rows beyond the end get coefficients 0, so their G is 0 */
-    copy_async<R>(cs + stage * TS * width, width, V, TS, width, deal<R, TILE_THREADS>(width, thread), static_cast<const R *>(a.coefficients) + sample * width, width, rows, width);
+    copy_async<R>(cs + stage * TS * width, width, V, TS, width, deal<R, TILE_THREADS>(width, thread),
+                  static_cast<const R *>(a.coefficients) + sample * width, width, rows, width);
     __pipeline_commit();
   };
 
   constexpr int COL_TILES = COLS / T2;
   const int row_tiles = dp / T2, tiles = row_tiles * COL_TILES, groups = TILE_THREADS / tiles;
   const int tile = thread % tiles, group = thread / tiles;
-  /* lanes n and n ^ 1 share columns, n and n ^ 2 rows, as in tile_x, where the rows pair up; columns in vectors COLS / 2 apart */
+  /* lanes n and n ^ 1 share columns, n and n ^ 2 rows, as in tile_x, where the rows pair up; columns are in vectors
+   * that lie COLS / 2 apart */
   const bool paired = row_tiles % 2 == 0;
   const int tile_k = (paired ? tile % 2 + tile / (2 * COL_TILES) * 2 : tile / COL_TILES) * T2;
   const int tile_c = (paired ? tile / 2 % COL_TILES : tile % COL_TILES) * V;
@@ -127,7 +135,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
           g[0][j] = slope_of<R, ACT>(acc[0][i][j], shift) * (pull + minus_c);
         } else {
           g[0][j] = slope_of<R, ACT>(acc[0][i][j] + acc[1][i][j], shift) * (pull + minus_c);
-          if (HALVES == 2) g[HALVES - 1][j] = slope_of<R, ACT>(acc[0][i][j] + acc[M - 1][i][j], shift) * (minus_c - pull);
+          if (HALVES == 2)
+            g[HALVES - 1][j] = slope_of<R, ACT>(acc[0][i][j] + acc[M - 1][i][j], shift) * (minus_c - pull);
         }
       }
 #pragma unroll
@@ -173,14 +182,17 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
   store_gradient<R, TILE_THREADS>(a.target, gs, COLS, TN, HALVES, column0, split, reinterpret_cast<double *>(ws));
 }
 
-/* Adds the partial gradients of the splits in order, then stores or descends. A thread an element, striding over the grid. */
+/* Adds the partial gradients of the splits in order, then stores or descends. A thread an element, striding over the
+ * grid. */
 template <class R>
-__global__ void __launch_bounds__(TILE_THREADS) combine_kernel(const R *partial, int64_t splits, int halves, int64_t dim, int64_t count, bool descend,
-                                                               double eta, R *out0, R *out1, int64_t ld, double *norms) {
+__global__ void __launch_bounds__(TILE_THREADS)
+    combine_kernel(const R *partial, int64_t splits, int halves, int64_t dim, int64_t count, bool descend, double eta,
+                   R *out0, R *out1, int64_t ld, double *norms) {
   __shared__ double scratch[2 * (TILE_THREADS / 32)];
   double square = 0.0, lost = 0.0;
   const int64_t total = halves * dim * count;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < total; at += static_cast<int64_t>(gridDim.x) * TILE_THREADS) {
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < total;
+       at += static_cast<int64_t>(gridDim.x) * TILE_THREADS) {
     R g = R(0);
     for (int64_t s = 0; s < splits; s++) g += partial[s * total + at];
     const int64_t h = at / (dim * count), k = at / count % dim, column = at % count;
@@ -194,12 +206,15 @@ __global__ void __launch_bounds__(TILE_THREADS) combine_kernel(const R *partial,
 }
 
 template <class R>
-__global__ void __launch_bounds__(TILE_THREADS) descend_kernel(int64_t rows, int64_t cols, double eta, const R *gradient, int64_t gradient_ld, R *weights,
-                                                               int64_t ld, double *norms) {
+__global__ void __launch_bounds__(TILE_THREADS)
+    descend_kernel(int64_t rows, int64_t cols, double eta, const R *gradient, int64_t gradient_ld, R *weights,
+                   int64_t ld, double *norms) {
   __shared__ double scratch[2 * (TILE_THREADS / 32)];
   double square = 0.0, lost = 0.0;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < rows * cols; at += static_cast<int64_t>(gridDim.x) * TILE_THREADS)
-    descend_one(eta, gradient[at / cols * gradient_ld + at % cols], weights + at / cols * ld + at % cols, &square, &lost);
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * TILE_THREADS + threadIdx.x; at < rows * cols;
+       at += static_cast<int64_t>(gridDim.x) * TILE_THREADS)
+    descend_one(eta, gradient[at / cols * gradient_ld + at % cols], weights + at / cols * ld + at % cols, &square,
+                &lost);
   store_block_pair<TILE_THREADS>(square, lost, scratch, norms + 2 * static_cast<int64_t>(blockIdx.x));
 }
 
@@ -209,8 +224,10 @@ unsigned elementwise_blocks(int64_t elements) {
   return blocks < 4096 ? blocks : 4096;
 }
 
-/* Tiles of neurons; and of samples where those are too few for two blocks a multiprocessor in two waves: a split walks at least two tiles. */
-void cut(gradient_plan *plan, const device_limits &limits, int64_t count, int tile_columns, int64_t samples, int tile_samples) {
+/* Tiles of neurons; and of samples where those are too few for two blocks a multiprocessor in two waves: a split walks
+ * at least two tiles. */
+void cut(gradient_plan *plan, const device_limits &limits, int64_t count, int tile_columns, int64_t samples,
+         int tile_samples) {
   plan->tiles = (count + tile_columns - 1) / tile_columns;
   const int64_t wanted = 4 * limits.multiprocessors, sample_tiles = (samples + tile_samples - 1) / tile_samples;
   int64_t splits = plan->tiles < wanted ? wanted / plan->tiles : 1;
@@ -223,14 +240,16 @@ void cut(gradient_plan *plan, const device_limits &limits, int64_t count, int ti
 
 /* Does a shape fit `most` bytes of shared memory, with a tile of the second product a thread? */
 template <class R, int LAYOUT, int TI>
-bool fits(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples, int stages, int64_t most) {
+bool fits(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples, int stages,
+          int64_t most) {
   typedef tile_shape<R, LAYOUT, TI> S;
   const int cols = S::TN * S::halves;
   plan->rows = TI;
   plan->stages = stages;
   plan->dp = static_cast<int>((v.dim + S::T2 - 1) / S::T2 * S::T2);
   plan->pp = v.outputs == 1 ? one_pp<R>() : static_cast<int>((v.outputs + 2 + S::V - 1) / S::V * S::V - 2);
-  const int64_t reals = static_cast<int64_t>(S::TS > plan->dp ? S::TS : plan->dp) * cols + (static_cast<int64_t>(S::matrices) * plan->dp + plan->pp) * S::TN +
+  const int64_t reals = static_cast<int64_t>(S::TS > plan->dp ? S::TS : plan->dp) * cols +
+                        (static_cast<int64_t>(S::matrices) * plan->dp + plan->pp) * S::TN +
                         static_cast<int64_t>(stages) * ((S::TS + GAP_COPY) * plan->dp + S::TS * (plan->pp + 2));
   plan->fused = reals * static_cast<int64_t>(sizeof(R)) <= most && plan->dp / S::T2 * (cols / S::T2) <= TILE_THREADS;
   if (!plan->fused) return false;
@@ -241,53 +260,75 @@ bool fits(gradient_plan *plan, const device_limits &limits, const sntk_neurons &
 
 template <class R, int LAYOUT, int ACT, bool ONE, int TI>
 cudaError_t start(cudaStream_t stream, const gradient_plan &plan, const gradient_arguments &a) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(gradient_kernel<R, LAYOUT, ACT, ONE, TI>, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  const cudaError_t error = cudaFuncSetAttribute(gradient_kernel<R, LAYOUT, ACT, ONE, TI>,
+                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
   if (error != cudaSuccess) return error;
-  return launch(gradient_kernel<R, LAYOUT, ACT, ONE, TI>, dim3(static_cast<unsigned>(plan.tiles * plan.splits)), dim3(TILE_THREADS),
-                static_cast<size_t>(plan.shared_bytes), stream, a);
+  return launch(gradient_kernel<R, LAYOUT, ACT, ONE, TI>, dim3(static_cast<unsigned>(plan.tiles * plan.splits)),
+                dim3(TILE_THREADS), static_cast<size_t>(plan.shared_bytes), stream, a);
 }
 
 template <class R, int LAYOUT, bool ONE, int TI>
-cudaError_t by_activation(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const gradient_arguments &a) {
+cudaError_t by_activation(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v,
+                          const gradient_arguments &a) {
   switch (v.activation) {
-    case SNTK_SOFTMAX: return start<R, LAYOUT, SNTK_SOFTMAX, ONE, TI>(stream, plan, a);
-    case SNTK_RELU: return start<R, LAYOUT, SNTK_RELU, ONE, TI>(stream, plan, a);
-    default: return start<R, LAYOUT, SNTK_EXP, ONE, TI>(stream, plan, a);
+    case SNTK_SOFTMAX:
+      return start<R, LAYOUT, SNTK_SOFTMAX, ONE, TI>(stream, plan, a);
+    case SNTK_RELU:
+      return start<R, LAYOUT, SNTK_RELU, ONE, TI>(stream, plan, a);
+    default:
+      return start<R, LAYOUT, SNTK_EXP, ONE, TI>(stream, plan, a);
   }
 }
 
 template <class R, int LAYOUT, int TI>
-cudaError_t by_outputs(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const gradient_arguments &a) {
-  return v.outputs == 1 ? by_activation<R, LAYOUT, true, TI>(stream, plan, v, a) : by_activation<R, LAYOUT, false, TI>(stream, plan, v, a);
+cudaError_t by_outputs(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v,
+                       const gradient_arguments &a) {
+  return v.outputs == 1 ? by_activation<R, LAYOUT, true, TI>(stream, plan, v, a)
+                        : by_activation<R, LAYOUT, false, TI>(stream, plan, v, a);
 }
 
 template <class R, int TALL>
-cudaError_t by_layout(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const gradient_arguments &a) {
+cudaError_t by_layout(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v,
+                      const gradient_arguments &a) {
   const bool tall = plan.rows == TALL;
   switch (v.layout) {
-    case SNTK_LAYOUT_PLAIN: return tall ? by_outputs<R, SNTK_LAYOUT_PLAIN, TALL>(stream, plan, v, a) : by_outputs<R, SNTK_LAYOUT_PLAIN, 4>(stream, plan, v, a);
+    case SNTK_LAYOUT_PLAIN:
+      return tall ? by_outputs<R, SNTK_LAYOUT_PLAIN, TALL>(stream, plan, v, a)
+                  : by_outputs<R, SNTK_LAYOUT_PLAIN, 4>(stream, plan, v, a);
     case SNTK_LAYOUT_DISPLACED:
-      return tall ? by_outputs<R, SNTK_LAYOUT_DISPLACED, TALL>(stream, plan, v, a) : by_outputs<R, SNTK_LAYOUT_DISPLACED, 4>(stream, plan, v, a);
-    default: return tall ? by_outputs<R, SNTK_LAYOUT_PAIRED, TALL>(stream, plan, v, a) : by_outputs<R, SNTK_LAYOUT_PAIRED, 4>(stream, plan, v, a);
+      return tall ? by_outputs<R, SNTK_LAYOUT_DISPLACED, TALL>(stream, plan, v, a)
+                  : by_outputs<R, SNTK_LAYOUT_DISPLACED, 4>(stream, plan, v, a);
+    default:
+      return tall ? by_outputs<R, SNTK_LAYOUT_PAIRED, TALL>(stream, plan, v, a)
+                  : by_outputs<R, SNTK_LAYOUT_PAIRED, 4>(stream, plan, v, a);
   }
 }
 
-/* The first shape that fits: two blocks a multiprocessor come before tall tiles of samples, tall tiles before two stages. */
+/* The first shape that fits: two blocks a multiprocessor come before tall tiles of samples, tall tiles before two
+ * stages. */
 template <class R, int LAYOUT, int TALL>
 void choose(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples) {
   for (const int64_t most : {shared_for_two(limits.shared_bytes), static_cast<int64_t>(limits.shared_bytes)}) {
-    if (fits<R, LAYOUT, TALL>(plan, limits, v, samples, 2, most) || fits<R, LAYOUT, TALL>(plan, limits, v, samples, 1, most)) return;
-    if (fits<R, LAYOUT, 4>(plan, limits, v, samples, 2, most) || fits<R, LAYOUT, 4>(plan, limits, v, samples, 1, most)) return;
+    if (fits<R, LAYOUT, TALL>(plan, limits, v, samples, 2, most) ||
+        fits<R, LAYOUT, TALL>(plan, limits, v, samples, 1, most))
+      return;
+    if (fits<R, LAYOUT, 4>(plan, limits, v, samples, 2, most) || fits<R, LAYOUT, 4>(plan, limits, v, samples, 1, most))
+      return;
   }
 }
 
 template <class R, int TALL>
 void choose_by_layout(gradient_plan *plan, const device_limits &limits, const sntk_neurons &v, int64_t samples) {
   switch (v.layout) {
-    case SNTK_LAYOUT_PLAIN: choose<R, SNTK_LAYOUT_PLAIN, TALL>(plan, limits, v, samples); break;
-    case SNTK_LAYOUT_DISPLACED: choose<R, SNTK_LAYOUT_DISPLACED, TALL>(plan, limits, v, samples); break;
-    default: choose<R, SNTK_LAYOUT_PAIRED, TALL>(plan, limits, v, samples); break;
+    case SNTK_LAYOUT_PLAIN:
+      choose<R, SNTK_LAYOUT_PLAIN, TALL>(plan, limits, v, samples);
+      break;
+    case SNTK_LAYOUT_DISPLACED:
+      choose<R, SNTK_LAYOUT_DISPLACED, TALL>(plan, limits, v, samples);
+      break;
+    default:
+      choose<R, SNTK_LAYOUT_PAIRED, TALL>(plan, limits, v, samples);
+      break;
   }
 }
 
@@ -315,9 +356,9 @@ int64_t gradient_norm_pairs(const gradient_plan &plan, const sntk_neurons &v) {
   return elementwise_blocks((v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1) * v.dim * v.count);
 }
 
-cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
-                            const void *coefficients, gradient_mode mode, double eta, void *const out[2], int64_t ld, void *partial,
-                            double *norm_partials, double *norms) {
+cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x,
+                            int64_t samples, const void *coefficients, gradient_mode mode, double eta,
+                            void *const out[2], int64_t ld, void *partial, double *norm_partials, double *norms) {
   const bool descend = mode == GRADIENT_DESCEND, split = plan.splits > 1;
   gradient_arguments a = {};
   a.x = x;
@@ -337,30 +378,38 @@ cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, cons
   a.pp = plan.pp;
   a.stages = plan.stages;
   a.tiles = static_cast<unsigned>(plan.tiles);
-  a.target = gradient_target{{split ? partial : out[0], out[1]}, ld, v.count, v.dim, split, descend, eta, norm_partials};
-  cudaError_t error = plan.tensor             ? launch_tensor_gradient(stream, plan, v, x, samples, coefficients, a.target)
+  a.target =
+      gradient_target{{split ? partial : out[0], out[1]}, ld, v.count, v.dim, split, descend, eta, norm_partials};
+  cudaError_t error = plan.tensor          ? launch_tensor_gradient(stream, plan, v, x, samples, coefficients, a.target)
                       : v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a)
                                            : by_layout<double, 4>(stream, plan, v, a);
   if (error == cudaSuccess && split) {
     const int halves = v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
     const unsigned blocks = elementwise_blocks(halves * v.dim * v.count);
-    error = v.type == SNTK_F32 ? launch(combine_kernel<float>, dim3(blocks), dim3(TILE_THREADS), 0, stream, static_cast<const float *>(partial), plan.splits,
-                                        halves, v.dim, v.count, descend, eta, static_cast<float *>(out[0]), static_cast<float *>(out[1]), ld, norm_partials)
-                               : launch(combine_kernel<double>, dim3(blocks), dim3(TILE_THREADS), 0, stream, static_cast<const double *>(partial), plan.splits,
-                                        halves, v.dim, v.count, descend, eta, static_cast<double *>(out[0]), static_cast<double *>(out[1]), ld, norm_partials);
+    error = v.type == SNTK_F32
+                ? launch(combine_kernel<float>, dim3(blocks), dim3(TILE_THREADS), 0, stream,
+                         static_cast<const float *>(partial), plan.splits, halves, v.dim, v.count, descend, eta,
+                         static_cast<float *>(out[0]), static_cast<float *>(out[1]), ld, norm_partials)
+                : launch(combine_kernel<double>, dim3(blocks), dim3(TILE_THREADS), 0, stream,
+                         static_cast<const double *>(partial), plan.splits, halves, v.dim, v.count, descend, eta,
+                         static_cast<double *>(out[0]), static_cast<double *>(out[1]), ld, norm_partials);
   }
-  if (error == cudaSuccess && descend) error = launch_sum_pairs(stream, norm_partials, gradient_norm_pairs(plan, v), norms);
+  if (error == cudaSuccess && descend)
+    error = launch_sum_pairs(stream, norm_partials, gradient_norm_pairs(plan, v), norms);
   return error;
 }
 
 int64_t descend_norm_pairs(int64_t rows, int64_t cols) { return elementwise_blocks(rows * cols); }
 
-cudaError_t launch_descend(cudaStream_t stream, sntk_precision type, int64_t rows, int64_t cols, double eta, const void *gradient, int64_t gradient_ld,
-                           void *weights, int64_t ld, double *norm_partials, double *norms) {
+cudaError_t launch_descend(cudaStream_t stream, sntk_precision type, int64_t rows, int64_t cols, double eta,
+                           const void *gradient, int64_t gradient_ld, void *weights, int64_t ld, double *norm_partials,
+                           double *norms) {
   const dim3 blocks(elementwise_blocks(rows * cols));
-  const cudaError_t error = type == SNTK_F32 ? launch(descend_kernel<float>, blocks, dim3(TILE_THREADS), 0, stream, rows, cols, eta,
-                                                      static_cast<const float *>(gradient), gradient_ld, static_cast<float *>(weights), ld, norm_partials)
-                                             : launch(descend_kernel<double>, blocks, dim3(TILE_THREADS), 0, stream, rows, cols, eta,
-                                                      static_cast<const double *>(gradient), gradient_ld, static_cast<double *>(weights), ld, norm_partials);
+  const cudaError_t error = type == SNTK_F32 ? launch(descend_kernel<float>, blocks, dim3(TILE_THREADS), 0, stream,
+                                                      rows, cols, eta, static_cast<const float *>(gradient),
+                                                      gradient_ld, static_cast<float *>(weights), ld, norm_partials)
+                                             : launch(descend_kernel<double>, blocks, dim3(TILE_THREADS), 0, stream,
+                                                      rows, cols, eta, static_cast<const double *>(gradient),
+                                                      gradient_ld, static_cast<double *>(weights), ld, norm_partials);
   return error == cudaSuccess ? launch_sum_pairs(stream, norm_partials, blocks.x, norms) : error;
 }

@@ -2,12 +2,14 @@
  * @file tile.cuh
  * @brief The register-tiled product that both fused passes are built on.
  *
- * A block of 128 threads, 16 (ty) x 8 (tx), multiplies a tile of samples (TS = 16 TI rows, dp columns) with a tile of neurons (dp rows,
- * TN = 8 TJ columns). A thread holds TI x TJ accumulators: rows ty + 16 i, columns in vectors of 16 bytes that are 8 vectors apart.
- * The tile of samples lies by vectors: values k .. k + V - 1 of row i at (k / V) vector_step(TS) + i V. So every load of the product is at a
- * constant distance from one of two pointers (no address arithmetic), and neighbouring ty are in different banks.
- * Lanes are numbered so that lanes n and n ^ 1 read the same neurons, n and n ^ 2 the same samples: a 16-byte load of a warp is then two
- * passes over shared memory rather than four. Per 4 values of k (float, 8 x 8): 16 loads of 16 bytes for 256 fused multiply-adds.
+ * A block of 128 threads, 16 (ty) x 8 (tx), multiplies a tile of samples (TS = 16 TI rows, dp columns) with a tile of
+ * neurons (dp rows, TN = 8 TJ columns). A thread holds TI x TJ accumulators: rows ty + 16 i, columns in vectors of 16
+ * bytes that are 8 vectors apart. Per 4 values of k (float, 8 x 8): 16 loads of 16 bytes for 256 fused multiply-adds.
+ *
+ * The tile of samples lies by vectors: values k .. k + V - 1 of row i at (k / V) vector_step(TS) + i V. So every load
+ * of the product is at a constant distance from one of two pointers (no address arithmetic), and neighbouring ty are in
+ * different banks. Lanes are numbered so that lanes n and n ^ 1 read the same neurons, n and n ^ 2 the same samples: a
+ * 16-byte load of a warp then takes two passes over shared memory, not four, where the device merges equal addresses.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -35,15 +37,17 @@ struct tile_shape {
 static __device__ __forceinline__ int tile_x(int thread) { return thread / 2 % TILE_X; }
 static __device__ __forceinline__ int tile_y(int thread) { return thread % 2 + thread / (2 * TILE_X) * 2; }
 
-/* Distance of the vectors of a row, in a tile by vectors with `gap` rows of padding: 1 where neighbouring threads write the vectors of a row, 2 where
- * they write two rows and four vectors (see tile_x): each puts the 8 threads of a phase into different banks. */
+/* Distance of the vectors of a row, in a tile by vectors with `gap` rows of padding: 1 where neighbouring threads write
+ * the vectors of a row, 2 where they write two rows and four vectors (see tile_x): each puts the 8 threads of a phase
+ * into different banks. */
 template <class R>
 static __host__ __device__ constexpr int vector_step(int rows, int gap) {
   return (rows + gap) * vec16<R>::count;
 }
 constexpr int GAP_COPY = 1, GAP_TILE = 2;
 
-/* Bytes of shared memory that let two blocks share a multiprocessor, of those that one block may ask for: the system takes 1 KiB a block. */
+/* Bytes of shared memory that let two blocks share a multiprocessor, of those that one block may ask for: the system
+ * takes 1 KiB a block. */
 static inline int64_t shared_for_two(int shared_bytes) { return (shared_bytes - 1024) / 2; }
 
 /* Column of accumulator j of thread tx. */
@@ -53,7 +57,8 @@ static __device__ __forceinline__ int tile_column(int tx, int j) {
   return j / V * (TILE_X * V) + tx * V + j % V;
 }
 
-/* acc[i][j] += sum_k x(row i, k) w(k, column j); x: TS x dp by vectors, w: dp x TN; dp a multiple of the vector, at least one. */
+/* acc[i][j] += sum_k x(row i, k) w(k, column j); x: TS x dp by vectors, w: dp x TN; dp a multiple of the vector, at
+ * least one. */
 template <class R, int TI, int TJ>
 static __device__ __forceinline__ void tile_product(const R *x, const R *w, int dp, int ty, int tx, R acc[TI][TJ]) {
   constexpr int V = vec16<R>::count, TN = TILE_X * TJ;
@@ -91,12 +96,14 @@ static __device__ __forceinline__ void tile_zero(R acc[TI][TJ]) {
 
 /* Signs of columns [first, first + TN) as reals: to (pp x TN), zero beyond p and `count`. */
 template <class R, int TN>
-static __device__ __forceinline__ void load_signs(R *to, int pp, const int8_t *signs, int64_t ld, int p, int64_t first, int64_t count, int thread) {
+static __device__ __forceinline__ void load_signs(R *to, int pp, const int8_t *signs, int64_t ld, int p, int64_t first,
+                                                  int64_t count, int thread) {
   static_assert(TILE_THREADS % TN == 0, "a thread keeps its column");
   const int j = thread % TN;
   const bool inside = first + j < count;
 #pragma unroll 1
-  for (int l = thread / TN; l < pp; l += TILE_THREADS / TN) to[l * TN + j] = inside && l < p ? R(signs[l * ld + first + j]) : R(0);
+  for (int l = thread / TN; l < pp; l += TILE_THREADS / TN)
+    to[l * TN + j] = inside && l < p ? R(signs[l * ld + first + j]) : R(0);
 }
 
 #endif
