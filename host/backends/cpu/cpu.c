@@ -1,13 +1,12 @@
 /**
  * @file cpu.c
- * @brief The cpu backend: OpenBLAS for the matrix products, OpenMP and vectorized row kernels for what stands between
- * them.
+ * @brief The cpu backend: OpenMP over tiles of neurons, fused vector passes within (kernels.h), OpenBLAS for the Gram
+ * matrix.
  *
- * Every operation walks its neurons in slabs: Z (n x b) = X W_slab by GEMM, row kernels over the samples, X^T G by
- * GEMM. The slab is chosen by the shape alone and slabs are merged in order in float64, so the bits depend on neither
- * the number of threads' timing nor on how the caller cut the range at slab borders. BLAS is called outside parallel
- * regions. Every parallel region names the context's thread count: scratch is cut by it, and OpenMP's own default
- * is another context's, or another host thread's.
+ * A pass cuts its columns into one contiguous share a thread, at borders of tiles. Each thread has its own sums, in
+ * float64, and they are merged in the order of the shares: the bits depend on the shape and the number of threads,
+ * not on timing. BLAS is called outside parallel regions. Every parallel region names the context's thread count:
+ * scratch is cut by it, and OpenMP's own default is another context's, or another host thread's.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,20 +21,13 @@
 #include "backends/cpu/kernels.h"
 #include "softntk/rng.h"
 
-/* Scratch buffers, grown on demand and kept: five of n x b (base logits, two shifts', two directions'), signs, and one
- * or two gradient slabs, statistics of a slab, float32 products for the Gram matrix. */
-enum {
-  SCRATCH_Z,
-  SCRATCH_D1,
-  SCRATCH_D2,
-  SCRATCH_V1,
-  SCRATCH_V2,
-  SCRATCH_SIGNS,
-  SCRATCH_G,
-  SCRATCH_ROWS,
-  SCRATCH_GRAM,
-  SCRATCHES
-};
+/* Scratch buffers, grown on demand and kept: the threads' shares and their work space, their sums, numbers being
+ * generated, float32 products for the Gram matrix. */
+enum { SCRATCH_SHARES, SCRATCH_WORK, SCRATCH_SUMS, SCRATCH_NORMALS, SCRATCH_GRAM, SCRATCHES };
+
+/* Neurons generated at a time: a neuron's numbers are contiguous in the stream, a column in memory. Work spaces start at
+ * borders of cache lines. */
+enum { GENERATE = 256, WORK_ALIGNMENT = 64 };
 
 typedef struct cpu_state {
   const sntk_cpu_kernels *kernels;
@@ -43,20 +35,12 @@ typedef struct cpu_state {
   int64_t bytes[SCRATCHES];
 } cpu_state;
 
-/* n x b elements of one buffer: about the size of a second-level cache. */
-enum { SLAB_ELEMENTS = 1 << 19, SLAB_MIN = 64, SLAB_MAX = 4096 };
-
-static int64_t slab_width(int64_t samples) {
-  const int64_t b = SLAB_ELEMENTS / samples / SLAB_MIN * SLAB_MIN;
-  return b < SLAB_MIN ? SLAB_MIN : b > SLAB_MAX ? SLAB_MAX : b;
-}
-
 /* Is a loop over so many elements worth waking the other threads for? Below, waiting for them costs more than the work,
  * and on shared processors very much more. */
 static bool pays(int64_t elements) { return elements >= 1 << 15; }
 
-static const sntk_row_kernels *rows_of(const sntk_context *ctx, sntk_precision type) {
-  return &((const cpu_state *)ctx->backend_state)->kernels->rows[type];
+static const sntk_cpu_passes *passes_of(const sntk_context *ctx, sntk_precision type) {
+  return &((const cpu_state *)ctx->backend_state)->kernels->passes[type];
 }
 
 static sntk_status scratch(sntk_context *ctx, int slot, int64_t count, size_t size, void **out) {
@@ -126,17 +110,21 @@ static bool cpu_supports(const sntk_context *ctx, sntk_layout layout) {
   return true;
 }
 
+/* A thread's work space, of either type: the base's statistics are taken in float64 whatever the type. */
+static int64_t work_bytes(const sntk_context *ctx, int64_t samples, int64_t dim, int64_t outputs) {
+  const int64_t f32 = passes_of(ctx, SNTK_F32)->work_bytes(samples, dim, outputs);
+  const int64_t f64 = passes_of(ctx, SNTK_F64)->work_bytes(samples, dim, outputs);
+  if (f32 < 0 || f64 < 0) return -1;
+  return sntk_size_mul(sntk_size_add(f32 > f64 ? f32 : f64, WORK_ALIGNMENT) / WORK_ALIGNMENT, WORK_ALIGNMENT);
+}
+
 static int64_t cpu_scratch_bytes(const sntk_context *ctx, int64_t samples, int64_t dim, int64_t outputs,
                                  sntk_precision type) {
-  (void)ctx;
-  const int64_t b = slab_width(samples);
-  const int64_t logits = sntk_size_mul(sntk_size_mul(samples, b), 5);
-  const int64_t columns = sntk_size_mul(sntk_size_add(outputs, sntk_size_mul(dim, 2)), b);
-  const int64_t rows = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 4)), sizeof(double));
-  /* base statistics take float64 logits and base slab whatever the type */
-  const int64_t base = sntk_size_mul(sntk_size_mul(sntk_size_add(samples, dim), b), sizeof(double));
-  return sntk_size_add(
-      sntk_size_add(sntk_size_mul(sntk_size_add(logits, columns), (int64_t)sntk_type_size(type)), rows), base);
+  (void)type;
+  const int64_t sums = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 2)), sizeof(double));
+  const int64_t normals = sntk_size_mul(sntk_size_mul(dim, GENERATE + 1), sizeof(float));
+  const int64_t one = sntk_size_add(sntk_size_add(work_bytes(ctx, samples, dim, outputs), sums), normals);
+  return sntk_size_mul(one, ctx->threads);
 }
 
 static sntk_status cpu_alloc(sntk_context *ctx, const char *what, int64_t bytes, void **out) {
@@ -156,80 +144,9 @@ static sntk_status cpu_copy(sntk_context *ctx, void *to, const void *from, int64
   return SNTK_OK;
 }
 
-/* ---- matrix products, by type ---- */
-
-/* out (n x b) = X (n x d) W (d x b) */
-static void logits(sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x, const void *w, int64_t ld,
-                   void *out) {
-  if (type == SNTK_F32)
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)b, (int)d, 1.0f, x, (int)d, w, (int)ld, 0.0f,
-                out, (int)b);
-  else
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)b, (int)d, 1.0, x, (int)d, w, (int)ld, 0.0, out,
-                (int)b);
-}
-
-/* out (d x b) = X^T (d x n) G (n x b) */
-static void transposed_product(sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x, const void *g,
-                               void *out, int64_t ld) {
-  if (type == SNTK_F32)
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d, (int)b, (int)n, 1.0f, x, (int)d, g, (int)b, 0.0f, out,
-                (int)ld);
-  else
-    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d, (int)b, (int)n, 1.0, x, (int)d, g, (int)b, 0.0, out,
-                (int)ld);
-}
-
-/* ---- a slab: columns [at, at + b) of a view, its logits and signs in scratch ---- */
-
-typedef struct slab {
-  sntk_neurons v;
-  int64_t b;
-  void *z, *d1, *d2; /* n x b; NULL where the layout has none */
-  void *signs;       /* p x b, real */
-} slab;
-
-static void *offset(void *base, int64_t elements, sntk_precision type) {
-  return base ? (char *)base + (size_t)elements * sntk_type_size(type) : NULL;
-}
-
-static void signs_to_real(const sntk_neurons *v, int64_t b, void *out) {
-  for (int64_t l = 0; l < v->outputs; l++)
-    for (int64_t j = 0; j < b; j++) {
-      const int8_t sign = v->signs[l * v->ld_signs + j];
-      if (v->type == SNTK_F32)
-        ((float *)out)[l * b + j] = sign;
-      else
-        ((double *)out)[l * b + j] = sign;
-    }
-}
-
-static sntk_status slab_load(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, int64_t at, slab *out) {
-  const size_t size = sntk_type_size(v->type);
-  const int64_t width = slab_width(s->count), b = v->count - at < width ? v->count - at : width;
-  *out = (slab){.v = sntk_neurons_slice(v, at, b), .b = b};
-  SNTK_TRY(scratch(ctx, SCRATCH_SIGNS, v->outputs * width, size, &out->signs));
-  signs_to_real(&out->v, b, out->signs);
-  SNTK_TRY(scratch(ctx, SCRATCH_Z, s->count * width, size, &out->z));
-  logits(v->type, s->count, b, v->dim, s->x, out->v.base, v->ld, out->z);
-  if (v->layout == SNTK_LAYOUT_PLAIN) return SNTK_OK;
-  SNTK_TRY(scratch(ctx, SCRATCH_D1, s->count * width, size, &out->d1));
-  logits(v->type, s->count, b, v->dim, s->x, out->v.shift[0], v->ld, out->d1);
-  if (v->layout == SNTK_LAYOUT_DISPLACED) return SNTK_OK;
-  SNTK_TRY(scratch(ctx, SCRATCH_D2, s->count * width, size, &out->d2));
-  logits(v->type, s->count, b, v->dim, s->x, out->v.shift[1], v->ld, out->d2);
-  return SNTK_OK;
-}
-
-/* The rows that slopes() leaves: of the neurons with the sign, and (paired) of those with its opposite. */
-static void *slope_rows(const slab *part, int half) {
-  if (half) return part->d2;
-  return part->v.layout == SNTK_LAYOUT_PLAIN ? part->z : part->d1;
-}
+/* ---- shares ---- */
 
 static int halves(const sntk_neurons *v) { return v->layout == SNTK_LAYOUT_PAIRED ? 2 : 1; }
-
-static void *row(void *base, int64_t i, int64_t b, sntk_precision type) { return offset(base, i * b, type); }
 
 static sntk_status overflow(sntk_context *ctx, int64_t sample) {
   return sntk_fail(
@@ -238,10 +155,65 @@ static sntk_status overflow(sntk_context *ctx, int64_t sample) {
       (long long)sample);
 }
 
-/* ---- random numbers ---- */
+/* The columns of v, cut into `*count` shares for passes of `type`. */
+static sntk_status cut(sntk_context *ctx, sntk_precision type, const sntk_neurons *v, const sntk_samples *s,
+                       sntk_cpu_share **shares, int *count) {
+  const int64_t tile = passes_of(ctx, type)->tile, tiles = (v->count + tile - 1) / tile, n = s->count;
+  const int64_t bytes = work_bytes(ctx, n, v->dim, v->outputs);
+  const int threads = !pays(n * v->count) ? 1 : tiles < ctx->threads ? (int)tiles : ctx->threads;
+  char *work;
+  double input_size = 0.0;
+  SNTK_TRY(scratch(ctx, SCRATCH_SHARES, ctx->threads, sizeof **shares, (void **)shares));
+  SNTK_TRY(scratch(ctx, SCRATCH_WORK, ctx->threads, (size_t)bytes, (void **)&work));
+  for (int64_t j = 0; j < n * s->dim; j++) input_size = fmax(input_size, fabs(s->x64[j]));
+  for (int i = 0; i < threads; i++) {
+    const int64_t first = tiles * i / threads * tile, end = tiles * (i + 1) / threads * tile;
+    (*shares)[i] = (sntk_cpu_share){.v = v,
+                                    .s = s,
+                                    .first = first,
+                                    .count = (end < v->count ? end : v->count) - first,
+                                    .input_size = input_size,
+                                    .work = work + (size_t)(bytes * i),
+                                    .bad = n};
+  }
+  *count = threads;
+  return SNTK_OK;
+}
 
-/* Neurons generated at a time: a neuron's numbers are contiguous in the stream, a column in memory. */
-enum { GENERATE = 256 };
+/* Each share's own statistics, empty; in the displaced and paired layouts at the maximum of `whole`. */
+static sntk_status own_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_stats *whole, int count,
+                                  sntk_stats **own) {
+  const int64_t n = whole->samples, p = whole->outputs, each = n * (p + 2);
+  char *memory;
+  SNTK_TRY(scratch(ctx, SCRATCH_SUMS, count, sizeof **own + (size_t)each * sizeof(double), (void **)&memory));
+  *own = (sntk_stats *)(void *)memory;
+  double *numbers = (double *)(void *)(memory + (size_t)count * sizeof **own);
+  for (int i = 0; i < count; i++, numbers += each) {
+    (*own)[i] = (sntk_stats){.samples = n, .outputs = p, .max = numbers, .sum = numbers + n, .t = numbers + 2 * n};
+    memset(numbers, 0, (size_t)each * sizeof *numbers);
+    for (int64_t j = 0; j < n && v->activation == SNTK_SOFTMAX; j++)
+      numbers[j] = v->layout == SNTK_LAYOUT_PLAIN ? -INFINITY : whole->max[j];
+  }
+  return SNTK_OK;
+}
+
+static void merge_statistics(const sntk_stats *own, int count, sntk_stats *whole) {
+  const int64_t n = whole->samples, p = whole->outputs;
+  for (int i = 0; i < count; i++) {
+    for (int64_t j = 0; j < n; j++)
+      sntk_merge(&whole->max[j], &whole->sum[j], &whole->t[j * p], own[i].max[j], own[i].sum[j], &own[i].t[j * p], p);
+    whole->shift_max = fmax(whole->shift_max, own[i].shift_max);
+  }
+}
+
+/* The first sample that met a number that is not finite, as an error. */
+static sntk_status check_shares(sntk_context *ctx, const sntk_cpu_share *shares, int count) {
+  int64_t bad = shares[0].bad;
+  for (int i = 1; i < count; i++) bad = shares[i].bad < bad ? shares[i].bad : bad;
+  return bad < shares[0].s->count ? overflow(ctx, bad) : SNTK_OK;
+}
+
+/* ---- random numbers ---- */
 
 static sntk_status cpu_random_weights(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *v) {
   const int64_t d = v->dim;
@@ -249,7 +221,7 @@ static sntk_status cpu_random_weights(sntk_context *ctx, const sntk_source *sour
   const int64_t blocks = (v->count + GENERATE - 1) / GENERATE;
   const float sigma = (float)source->sigma;
   float *buffers;
-  SNTK_TRY(scratch(ctx, SCRATCH_G, (int64_t)ctx->threads * (GENERATE / (halved ? 2 : 1) + 1) * d, sizeof(float),
+  SNTK_TRY(scratch(ctx, SCRATCH_NORMALS, (int64_t)ctx->threads * (GENERATE / (halved ? 2 : 1) + 1) * d, sizeof(float),
                    (void **)&buffers));
 #pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(v->count * d))
   for (int64_t block = 0; block < blocks; block++) {
@@ -284,180 +256,89 @@ static sntk_status cpu_random_signs(sntk_context *ctx, const sntk_source *source
   return SNTK_OK;
 }
 
-/* ---- statistics ---- */
+/* ---- passes ---- */
 
 static sntk_status cpu_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, sntk_stats *stats) {
-  const sntk_row_kernels *kernels = rows_of(ctx, v->type);
-  const int64_t n = s->count, p = v->outputs;
-  double *t;
-  SNTK_TRY(scratch(ctx, SCRATCH_ROWS, (int64_t)ctx->threads * p, sizeof *t, (void **)&t));
-  int64_t bad = n; /* first sample that is not finite */
-  double shift_max = stats->shift_max;
-  slab part;
-  for (int64_t at = 0; at < v->count && bad == n; at += part.b) {
-    SNTK_TRY(slab_load(ctx, v, s, at, &part));
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min                                      \
-                                                                              : bad)                                   \
-    reduction(max                                                                                                      \
-              : shift_max) if (pays(n * part.b))
-    for (int64_t i = 0; i < n; i++) {
-      sntk_row_stats row_stats;
-      double *ti = t + (int64_t)omp_get_thread_num() * p;
-      kernels->statistics(v->activation, v->layout, part.b, p, row(part.z, i, part.b, v->type),
-                          row(part.d1, i, part.b, v->type), row(part.d2, i, part.b, v->type), part.signs, stats->max[i],
-                          &row_stats, ti);
-      if (!row_stats.finite && i < bad) bad = i;
-      if (row_stats.shift_max > shift_max) shift_max = row_stats.shift_max;
-      sntk_merge(&stats->max[i], &stats->sum[i], &stats->t[i * p], row_stats.max, row_stats.sum, ti, p);
-    }
-  }
-  stats->shift_max = shift_max;
-  return bad < n ? overflow(ctx, bad) : SNTK_OK;
+  sntk_cpu_share *shares;
+  sntk_stats *own;
+  int count;
+  SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
+  SNTK_TRY(own_statistics(ctx, v, stats, count, &own));
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++) passes_of(ctx, v->type)->statistics(&shares[i], &own[i]);
+  merge_statistics(own, count, stats);
+  return check_shares(ctx, shares, count);
 }
 
-/* float64 throughout: the base slab is widened, and the plain row kernel of the wide type does the rest. In the paired
- * layout the two neurons of a pair share the base: the sums count twice and the signed sums cancel exactly. */
+/* float64 throughout: the passes of the wide type widen the base as they pack it. In the paired layout the two neurons
+ * of a pair share the base: the sums count twice and the signed sums cancel exactly. */
 static sntk_status cpu_base_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
                                        sntk_stats *stats) {
-  const sntk_row_kernels *kernels = rows_of(ctx, SNTK_F64);
-  const int64_t n = s->count, p = v->outputs, d = v->dim, width = slab_width(n);
-  const bool paired = v->layout == SNTK_LAYOUT_PAIRED;
-  double *t, *base, *z, *signs;
-  SNTK_TRY(scratch(ctx, SCRATCH_ROWS, (int64_t)ctx->threads * p, sizeof *t, (void **)&t));
-  SNTK_TRY(scratch(ctx, SCRATCH_G, d * width, sizeof *base, (void **)&base));
-  SNTK_TRY(scratch(ctx, SCRATCH_Z, n * width, sizeof *z, (void **)&z));
-  SNTK_TRY(scratch(ctx, SCRATCH_SIGNS, p * width, sizeof *signs, (void **)&signs));
-  int64_t bad = n;
-  for (int64_t at = 0; at < v->count && bad == n; at += width) {
-    const int64_t b = v->count - at < width ? v->count - at : width;
-    sntk_neurons part = sntk_neurons_slice(v, at, b);
-    for (int64_t k = 0; k < d; k++)
-      for (int64_t j = 0; j < b; j++)
-        base[k * b + j] =
-            v->type == SNTK_F32 ? (double)((float *)part.base)[k * v->ld + j] : ((double *)part.base)[k * v->ld + j];
-    part.type = SNTK_F64;
-    signs_to_real(&part, b, signs);
-    logits(SNTK_F64, n, b, d, s->x64, base, b, z);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) reduction(min : bad) if (pays(n * b))
-    for (int64_t i = 0; i < n; i++) {
-      sntk_row_stats row_stats;
-      double *ti = t + (int64_t)omp_get_thread_num() * p;
-      kernels->statistics(v->activation, SNTK_LAYOUT_PLAIN, b, p, z + i * b, NULL, NULL, signs, 0.0, &row_stats, ti);
-      if (!row_stats.finite && i < bad) bad = i;
-      if (paired) {
-        row_stats.sum *= 2.0;
-        memset(ti, 0, (size_t)p * sizeof *ti);
-      }
-      sntk_merge(&stats->max[i], &stats->sum[i], &stats->t[i * p], row_stats.max, row_stats.sum, ti, p);
-    }
+  const int64_t n = s->count, p = v->outputs;
+  sntk_neurons base = *v;
+  sntk_cpu_share *shares;
+  sntk_stats *own;
+  int count;
+  base.layout = SNTK_LAYOUT_PLAIN;
+  SNTK_TRY(cut(ctx, SNTK_F64, &base, s, &shares, &count));
+  SNTK_TRY(own_statistics(ctx, &base, stats, count, &own));
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++) passes_of(ctx, SNTK_F64)->statistics(&shares[i], &own[i]);
+  for (int i = 0; i < count && v->layout == SNTK_LAYOUT_PAIRED; i++) {
+    for (int64_t j = 0; j < n; j++) own[i].sum[j] *= 2.0;
+    memset(own[i].t, 0, (size_t)(n * p) * sizeof(double));
   }
-  return bad < n ? overflow(ctx, bad) : SNTK_OK;
-}
-
-/* ---- what needs slopes ---- */
-
-/* S_ir = exp(z_ir - max_i) / sum_i for softmax: the normalizer is folded into what multiplies the slopes. */
-static double normalizer(const sntk_neurons *v, const double *sum, int64_t i) {
-  return v->activation == SNTK_SOFTMAX ? 1.0 / sum[i] : 1.0;
-}
-
-static double fixed_max(const sntk_neurons *v, const double *max, int64_t i) {
-  return v->activation == SNTK_SOFTMAX ? max[i] : 0.0;
-}
-
-/* G of a slab in place of its slopes. */
-static sntk_status slab_pull(sntk_context *ctx, const slab *part, const sntk_samples *s, const sntk_pull *pull) {
-  const sntk_row_kernels *kernels = rows_of(ctx, part->v.type);
-  const sntk_neurons *v = &part->v;
-  const int64_t p = v->outputs;
-  double *scaled;
-  SNTK_TRY(scratch(ctx, SCRATCH_ROWS, (int64_t)ctx->threads * p, sizeof *scaled, (void **)&scaled));
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(s->count * part->b))
-  for (int64_t i = 0; i < s->count; i++) {
-    double *r = scaled + (int64_t)omp_get_thread_num() * p;
-    const double factor = pull->scale * normalizer(v, pull->sum, i);
-    for (int64_t l = 0; l < p; l++) r[l] = factor * pull->r[i * p + l];
-    kernels->slopes(v->activation, v->layout, part->b, fixed_max(v, pull->max, i), row(part->z, i, part->b, v->type),
-                    row(part->d1, i, part->b, v->type), row(part->d2, i, part->b, v->type));
-    for (int h = 0; h < halves(v); h++)
-      kernels->pull(part->b, p, part->signs, r, factor * pull->c[i], h ? -1.0 : 1.0,
-                    row(slope_rows(part, h), i, part->b, v->type));
-  }
-  return SNTK_OK;
+  merge_statistics(own, count, stats);
+  return check_shares(ctx, shares, count);
 }
 
 static sntk_status cpu_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull,
                                 void *const out[2], int64_t ld) {
-  slab part;
-  for (int64_t at = 0; at < v->count; at += part.b) {
-    SNTK_TRY(slab_load(ctx, v, s, at, &part));
-    SNTK_TRY(slab_pull(ctx, &part, s, pull));
-    for (int h = 0; h < halves(v); h++)
-      transposed_product(v->type, s->count, part.b, v->dim, s->x, slope_rows(&part, h), offset(out[h], at, v->type),
-                         ld);
-  }
+  sntk_cpu_share *shares;
+  int count;
+  SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++) passes_of(ctx, v->type)->gradient(&shares[i], pull, out, ld);
   return SNTK_OK;
 }
 
 static sntk_status cpu_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull,
                                double eta, double norms[2], sntk_stats *next) {
-  const sntk_row_kernels *kernels = rows_of(ctx, v->type);
-  const int64_t d = v->dim, width = slab_width(s->count);
-  void *gradient;
-  double *row_norms;
-  slab part;
-  for (int64_t at = 0; at < v->count; at += part.b) {
-    SNTK_TRY(slab_load(ctx, v, s, at, &part));
-    SNTK_TRY(slab_pull(ctx, &part, s, pull));
-    SNTK_TRY(scratch(ctx, SCRATCH_G, d * width, sntk_type_size(v->type), &gradient));
-    SNTK_TRY(scratch(ctx, SCRATCH_ROWS, 2 * d, sizeof *row_norms, (void **)&row_norms));
-    for (int h = 0; h < halves(v); h++) {
-      void *weights = v->layout == SNTK_LAYOUT_PLAIN ? part.v.base : part.v.shift[h];
-      transposed_product(v->type, s->count, part.b, d, s->x, slope_rows(&part, h), gradient, part.b);
-      memset(row_norms, 0, (size_t)(2 * d) * sizeof *row_norms);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(d * part.b))
-      for (int64_t k = 0; k < d; k++)
-        kernels->descend(part.b, eta, row(gradient, k, part.b, v->type), offset(weights, k * v->ld, v->type),
-                         &row_norms[2 * k]);
-      for (int64_t k = 0; k < d; k++) {
-        norms[0] += row_norms[2 * k];
-        norms[1] += row_norms[2 * k + 1];
-      }
-    }
-    if (next) SNTK_TRY(cpu_statistics(ctx, &part.v, s, next)); /* the slab's weights are still in the cache */
+  sntk_cpu_share *shares;
+  sntk_stats *own = NULL;
+  int count;
+  SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
+  if (next) SNTK_TRY(own_statistics(ctx, v, next, count, &own));
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++)
+    passes_of(ctx, v->type)->descent(&shares[i], pull, eta, next ? &own[i] : NULL);
+  for (int i = 0; i < count; i++) {
+    norms[0] += shares[i].norms[0];
+    norms[1] += shares[i].norms[1];
   }
-  return SNTK_OK;
+  if (!next) return SNTK_OK;
+  merge_statistics(own, count, next);
+  return check_shares(ctx, shares, count);
 }
 
 static sntk_status cpu_push(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
                             const double *sum, const void *const direction[2], int64_t ld, double *dot, double *mean) {
-  const sntk_row_kernels *kernels = rows_of(ctx, v->type);
-  const int64_t n = s->count, p = v->outputs, width = slab_width(n);
+  const int64_t n = s->count, p = v->outputs, each = n * (p + 1);
+  sntk_cpu_share *shares;
   double *sums;
-  void *pushed[2] = {NULL, NULL};
-  slab part;
-  for (int64_t at = 0; at < v->count; at += part.b) {
-    SNTK_TRY(slab_load(ctx, v, s, at, &part));
-    SNTK_TRY(scratch(ctx, SCRATCH_ROWS, (int64_t)ctx->threads * (p + 1), sizeof *sums, (void **)&sums));
-    for (int h = 0; h < halves(v); h++) {
-      SNTK_TRY(scratch(ctx, SCRATCH_V1 + h, n * width, sntk_type_size(v->type), &pushed[h]));
-      logits(v->type, n, part.b, v->dim, s->x, (const char *)direction[h] + (size_t)at * sntk_type_size(v->type), ld,
-             pushed[h]);
+  int count;
+  SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
+  SNTK_TRY(scratch(ctx, SCRATCH_SUMS, count * each, sizeof *sums, (void **)&sums));
+  memset(sums, 0, (size_t)(count * each) * sizeof *sums);
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++)
+    passes_of(ctx, v->type)->push(&shares[i], max, direction, ld, sums + i * each, sums + i * each + n * p);
+  for (int i = 0; i < count; i++)
+    for (int64_t j = 0; j < n; j++) {
+      const double factor = v->activation == SNTK_SOFTMAX ? 1.0 / sum[j] : 1.0;
+      for (int64_t l = 0; l < p; l++) dot[j * p + l] += factor * sums[i * each + j * p + l];
+      mean[j] += factor * sums[i * each + n * p + j];
     }
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(n * part.b))
-    for (int64_t i = 0; i < n; i++) {
-      double *own = sums + (int64_t)omp_get_thread_num() * (p + 1);
-      memset(own, 0, (size_t)(p + 1) * sizeof *own);
-      kernels->slopes(v->activation, v->layout, part.b, fixed_max(v, max, i), row(part.z, i, part.b, v->type),
-                      row(part.d1, i, part.b, v->type), row(part.d2, i, part.b, v->type));
-      for (int h = 0; h < halves(v); h++)
-        kernels->push(part.b, p, part.signs, row(slope_rows(&part, h), i, part.b, v->type),
-                      row(pushed[h], i, part.b, v->type), h ? -1.0 : 1.0, own, &own[p]);
-      const double factor = normalizer(v, sum, i);
-      for (int64_t l = 0; l < p; l++) dot[i * p + l] += factor * own[l];
-      mean[i] += factor * own[p];
-    }
-  }
   return SNTK_OK;
 }
 
@@ -465,25 +346,11 @@ static sntk_status cpu_push(sntk_context *ctx, const sntk_neurons *v, const sntk
 
 static sntk_status cpu_features(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
                                 const double *sum, const double *f, void *u, int64_t ld) {
-  const sntk_row_kernels *kernels = rows_of(ctx, v->type);
-  const int64_t n = s->count, p = v->outputs;
-  const double root = sqrt((double)v->width);
-  const bool softmax = v->activation == SNTK_SOFTMAX;
-  slab part;
-  for (int64_t at = 0; at < v->count; at += part.b) {
-    SNTK_TRY(slab_load(ctx, v, s, at, &part));
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(n * part.b))
-    for (int64_t i = 0; i < n; i++) {
-      const double factor = softmax ? root / sum[i] : 1.0 / root;
-      kernels->slopes(v->activation, v->layout, part.b, fixed_max(v, max, i), row(part.z, i, part.b, v->type),
-                      row(part.d1, i, part.b, v->type), row(part.d2, i, part.b, v->type));
-      for (int h = 0; h < halves(v); h++)
-        for (int64_t l = 0; l < p; l++)
-          kernels->feature(part.b, row(part.signs, l, part.b, v->type), row(slope_rows(&part, h), i, part.b, v->type),
-                           factor, h ? -1.0 : 1.0, softmax ? f[i * p + l] : 0.0,
-                           offset(u, (i + n * l) * ld + at + (h ? v->count : 0), v->type));
-    }
-  }
+  sntk_cpu_share *shares;
+  int count;
+  SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++) passes_of(ctx, v->type)->features(&shares[i], max, sum, f, u, ld);
   return SNTK_OK;
 }
 

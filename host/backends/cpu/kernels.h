@@ -1,53 +1,60 @@
 /**
  * @file kernels.h
- * @brief Row kernels of the cpu backend: what happens to one sample's logits over a slab of neurons, between two matrix
- * products.
+ * @brief The cpu backend's fused passes: what one thread does with its share of the neurons.
  *
- * One table an instruction set (kernels.c is compiled once for each), entries in float and double. A row has `b`
- * columns: neurons, or pairs in the paired layout. Nothing here allocates or fails; a logit that is not finite comes
- * back as `finite` false.
+ * One table an instruction set (kernels.c is compiled once for each), entries in float and double. A pass takes neurons
+ * a tile at a time: the tile's weights are packed, its logits for a block of samples are made in registers and go
+ * through a buffer of first-level-cache size into activations, sums, slopes and gradient. Nothing of size n x m exists,
+ * nothing is allocated, no pass fails: a sample whose logit or activation is not finite comes back in `bad`.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef SOFTNTK_CPU_KERNELS_H
 #define SOFTNTK_CPU_KERNELS_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "backends/backend.h"
 
-/* Statistics of one sample over a slab, before they are merged. */
-typedef struct sntk_row_stats {
-  double max, sum, shift_max;
-  bool finite;
-} sntk_row_stats;
+/* One thread's share of a pass. */
+typedef struct sntk_cpu_share {
+  const sntk_neurons *v;
+  const sntk_samples *s;
+  int64_t first, count; /* its columns of v */
+  double input_size;    /* max |x_ik| */
+  void *work;           /* work_bytes() of it, aligned to 64 bytes */
+  int64_t bad;          /* in: the number of samples; out: the first sample that met a number that is not finite */
+  double norms[2];      /* what a step adds up */
+} sntk_cpu_share;
 
-/* Entries for one type; `real` rows are passed as void. */
-typedef struct sntk_row_kernels {
-  /* Statistics of a row. z: logits of the weights (plain) or the base; d1, d2: logits of the shifts, NULL where the
-   * layout has none; signs: real, p rows of b; max: the fixed maximum of the displaced and paired layouts; t: p sums.
-   */
-  void (*statistics)(sntk_activation activation, sntk_layout layout, int64_t b, int64_t p, const void *z,
-                     const void *d1, const void *d2, const void *signs, double max, sntk_row_stats *out, double *t);
-  /* Slopes exp(z - max), exp(z) or [z > 0] at the true weights: plain in place of z; displaced in place of d1; paired
-   * d1 and d2. */
-  void (*slopes)(sntk_activation activation, sntk_layout layout, int64_t b, double max, void *z, void *d1, void *d2);
-  /* g_j = slope_j (flip ra_j - c), ra_j = sum_l r_l A_lj; in place. r and c carry scale and normalizer. flip is +1 or
-   * -1. */
-  void (*pull)(int64_t b, int64_t p, const void *signs, const double *r, double c, double flip, void *slope);
-  /* dot_l += flip sum_j A_lj slope_j v_j, mean += sum_j slope_j v_j. */
-  void (*push)(int64_t b, int64_t p, const void *signs, const void *slope, const void *v, double flip, double *dot,
+typedef struct sntk_cpu_passes {
+  int64_t tile; /* columns in a tile: shares start at multiples of it */
+  /* Bytes that a share needs; -1 on overflow. */
+  int64_t (*work_bytes)(int64_t samples, int64_t dim, int64_t outputs);
+  /* Statistics of the share merged into `own`, see sntk_backend.statistics. The views' type may be float32 where the
+   * entry's is float64 (the numbers are widened, samples taken from x64). */
+  void (*statistics)(sntk_cpu_share *share, sntk_stats *own);
+  /* out = X^T G (see sntk_backend.gradient); out points to column 0 of v. */
+  void (*gradient)(sntk_cpu_share *share, const sntk_pull *pull, void *const out[2], int64_t ld);
+  /* The step, see sntk_backend.descent; its norms are added to the share's. next: NULL, or merged into. */
+  void (*descent)(sntk_cpu_share *share, const sntk_pull *pull, double eta, sntk_stats *next);
+  /* Sums of the slopes exp(z - max), exp(z) or [z > 0] (without the normalizer) times x . direction: added to
+   * dot (n x p) and mean (n); see sntk_backend.push. direction points to column 0 of v. */
+  void (*push)(sntk_cpu_share *share, const double *max, const void *const direction[2], int64_t ld, double *dot,
                double *mean);
-  /* u_j = factor slope_j (flip A_j - f). */
-  void (*feature)(int64_t b, const void *sign, const void *slope, double factor, double flip, double f, void *u);
-  /* w_j += -eta g_j; adds |update|^2 and |stored - update|^2. */
-  void (*descend)(int64_t b, double eta, const void *g, void *w, double norms[2]);
-} sntk_row_kernels;
+  /* Feature rows, see sntk_backend.features; u points to the row's column 0 of v. */
+  void (*features)(sntk_cpu_share *share, const double *max, const double *sum, const double *f, void *u, int64_t ld);
+} sntk_cpu_passes;
 
 typedef struct sntk_cpu_kernels {
   const char *name;
-  sntk_row_kernels rows[2]; /* by sntk_precision */
+  sntk_cpu_passes passes[2]; /* by sntk_precision */
+  /* The vector exponentials, for their test: out = exp(x), and expm1(x) by the polynomial for |x| <= `bound` (0.1, 1, or
+   * anything larger for the general one). */
+  void (*exp_f32)(int64_t count, const float *x, float *out);
+  void (*exp_f64)(int64_t count, const double *x, double *out);
+  void (*expm1_f32)(int64_t count, double bound, const float *x, float *out);
+  void (*expm1_f64)(int64_t count, double bound, const double *x, double *out);
 } sntk_cpu_kernels;
 
 /* The best table for this processor. */

@@ -1,0 +1,115 @@
+/* Products of small tiles, kept in registers: included by kernels.c once a type, after simd.h.
+ *
+ * A tile is NV vectors of neurons (TILE numbers) by up to NS rows; packed operands have TILE columns and are aligned.
+ * Every sum runs over its terms in order, whatever the number of rows, so the bits do not depend on how rows are grouped.
+ *
+ * SPDX-License-Identifier: MIT */
+
+/* out (rows x TILE) = a (rows x terms, lda) b (terms x TILE) */
+static inline __attribute__((always_inline)) void FN(product_rows)(const int rows, int64_t terms,
+                                                                   const REAL *restrict a, int64_t lda,
+                                                                   const REAL *restrict b, REAL *restrict out) {
+  FN(v) sum[NS][NV];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; j++) sum[i][j] = FN(all)(0);
+  for (int64_t k = 0; k < terms; k++) {
+    FN(v) right[NV];
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; j++) right[j] = FN(load)(b + k * TILE + j * VL);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+      const FN(v) left = FN(all)(a[i * lda + k]);
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; j++) sum[i][j] += left * right[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; j++) FN(store)(out + i * TILE + j * VL, sum[i][j]);
+}
+
+/* out (terms x TILE) += a^T b over the rows of a (rows x terms, lda) and b (rows x TILE). The rows' own sum is made
+ * first, then added: short chains of additions. */
+static inline __attribute__((always_inline)) void FN(transposed_terms)(const int terms, int64_t rows,
+                                                                       const REAL *restrict a, int64_t lda,
+                                                                       const REAL *restrict b, REAL *restrict out) {
+  FN(v) sum[NS][NV];
+#pragma GCC unroll 8
+  for (int k = 0; k < terms; k++)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; j++) sum[k][j] = FN(all)(0);
+  for (int64_t i = 0; i < rows; i++) {
+    FN(v) right[NV];
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; j++) right[j] = FN(load)(b + i * TILE + j * VL);
+#pragma GCC unroll 8
+    for (int k = 0; k < terms; k++) {
+      const FN(v) left = FN(all)(a[i * lda + k]);
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; j++) sum[k][j] += left * right[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < terms; k++)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; j++) {
+      REAL *to = out + k * TILE + j * VL;
+      FN(store)(to, FN(load)(to) + sum[k][j]);
+    }
+}
+
+/* t (rows x ldt, whole vectors) += phi (rows x TILE) b (TILE x ldt), one vector of columns. */
+static inline __attribute__((always_inline)) void FN(outputs_rows)(const int rows, const REAL *restrict phi,
+                                                                   const REAL *restrict b, REAL *restrict t,
+                                                                   int64_t ldt) {
+  FN(v) sum[NS];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++) sum[i] = FN(all)(0);
+  for (int r = 0; r < TILE; r++) {
+    const FN(v) right = FN(load)(b + r * ldt);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) sum[i] += FN(all)(phi[i * TILE + r]) * right;
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++) FN(store)(t + i * ldt, FN(load)(t + i * ldt) + sum[i]);
+}
+
+/* `count` things in groups of at most NS, as equal as can be: calls f(size, start) with the size a constant. */
+#define FOR_GROUPS(count, f)                                                                                           \
+  for (int64_t groups_ = ((count) + NS - 1) / NS, group_ = 0, start_ = 0; group_ < groups_; group_++) {               \
+    const int64_t size_ = (count) / groups_ + (group_ < (count) % groups_);                                            \
+    switch (size_) {                                                                                                   \
+    case 1: f(1, start_); break;                                                                                       \
+    case 2: f(2, start_); break;                                                                                       \
+    case 3: f(3, start_); break;                                                                                       \
+    case 4: f(4, start_); break;                                                                                       \
+    case 5: f(5, start_); break;                                                                                       \
+    default: f(6, start_); break;                                                                                      \
+    }                                                                                                                  \
+    start_ += size_;                                                                                                   \
+  }
+_Static_assert(NS == 6, "FOR_GROUPS has a case for each size");
+
+static void FN(product)(int64_t rows, int64_t terms, const REAL *a, int64_t lda, const REAL *b, REAL *out) {
+#define GROUP(size, start) FN(product_rows)(size, terms, a + (start)*lda, lda, b, out + (start)*TILE)
+  FOR_GROUPS(rows, GROUP)
+#undef GROUP
+}
+
+static void FN(transposed_add)(int64_t rows, int64_t terms, const REAL *a, int64_t lda, const REAL *b, REAL *out) {
+#define GROUP(size, start) FN(transposed_terms)(size, rows, a + (start), lda, b, out + (start)*TILE)
+  FOR_GROUPS(terms, GROUP)
+#undef GROUP
+}
+
+static void FN(outputs_add)(int64_t rows, const REAL *phi, const REAL *b, REAL *t, int64_t ldt) {
+  for (int64_t l = 0; l < ldt; l += VL) {
+#define GROUP(size, start) FN(outputs_rows)(size, phi + (start)*TILE, b + l, t + (start)*ldt + l, ldt)
+    FOR_GROUPS(rows, GROUP)
+#undef GROUP
+  }
+}
+#undef FOR_GROUPS
