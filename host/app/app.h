@@ -28,7 +28,12 @@ typedef struct app_command {
   sntk_status (*run)(app *a);
 } app_command;
 
-extern const app_command app_cmd_info, app_cmd_ntk, app_cmd_sweep, app_cmd_train, app_cmd_width;
+extern const app_command app_cmd_bench, app_cmd_info, app_cmd_ntk, app_cmd_sweep, app_cmd_train, app_cmd_width;
+
+/* An option that sets a key of the configuration. */
+typedef struct app_key {
+  const char *option, *key, *value;
+} app_key;
 
 /* The command line. Strings point into argv. */
 typedef struct app_options {
@@ -36,6 +41,9 @@ typedef struct app_options {
   const char *config_path;
   const char **sets; /* --set arguments, in order */
   int set_count;
+  app_key *keys; /* bench: --width and its kin, in order */
+  int key_count;
+  const char *bench_kind;
   const char *backend, *precision, *seed, *threads, *out; /* NULL where not given */
   int device;
   int64_t memory_limit;

@@ -23,6 +23,8 @@ static sntk_status load_config(app *a) {
   const app_options *o = &a->options;
   SNTK_TRY(sntk_config_load(a->ctx, o->config_path, &a->config));
   for (int i = 0; i < o->set_count; i++) SNTK_TRY(sntk_config_set(a->ctx, a->config, o->sets[i]));
+  for (int i = 0; i < o->key_count; i++)
+    SNTK_TRY(sntk_config_set_value(a->ctx, a->config, o->keys[i].key, o->keys[i].value, o->keys[i].option));
   const struct {
     const char *key, *value, *origin;
   } overrides[] = {{"backend", o->backend, "--backend"},
@@ -70,6 +72,7 @@ int main(int argc, char **argv) {
   sntk_config_free(a.config);
   sntk_context_free(a.ctx);
   free(a.options.sets);
+  free(a.options.keys);
   free(a.directory);
   return sntk_status_exit_code(status);
 }

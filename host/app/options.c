@@ -12,10 +12,11 @@
 
 #include "app/app.h"
 
-static const app_command *const commands[] = {&app_cmd_info, &app_cmd_train, &app_cmd_ntk, &app_cmd_width,
-                                              &app_cmd_sweep};
+static const app_command *const commands[] = {&app_cmd_info,  &app_cmd_train, &app_cmd_ntk,
+                                              &app_cmd_width, &app_cmd_sweep, &app_cmd_bench};
 
 typedef enum option_id {
+  OPT_KEY,
   OPT_SET,
   OPT_BACKEND,
   OPT_DEVICE,
@@ -37,24 +38,31 @@ typedef enum option_id {
 static const struct {
   const char *name, *value, *help; /* value NULL: a flag */
   option_id id;
+  const char *key; /* OPT_KEY: the configuration's key that it sets */
 } table[] = {
-    {"--set", "a.b=value", "override a key of the configuration (repeat)", OPT_SET},
-    {"--backend", "auto|ref|cpu|cuda", "who computes", OPT_BACKEND},
-    {"--device", "I", "index of the device, from 0", OPT_DEVICE},
-    {"--threads", "T", "host threads; 0: all processors", OPT_THREADS},
-    {"--precision", "f32|f64", "element type of the computation", OPT_PRECISION},
-    {"--seed", "S", "seed of weights and data", OPT_SEED},
-    {"--out", "DIR", "where the run's files go; default runs/<name>", OPT_OUT},
-    {"--memory-limit", "4G", "most memory to plan for; suffixes K, M, G, T", OPT_MEMORY},
+    {"--set", "a.b=value", "override a key of the configuration (repeat)", OPT_SET, NULL},
+    {"--backend", "auto|ref|cpu|cuda", "who computes", OPT_BACKEND, NULL},
+    {"--device", "I", "index of the device, from 0", OPT_DEVICE, NULL},
+    {"--threads", "T", "host threads; 0: all processors", OPT_THREADS, NULL},
+    {"--precision", "f32|f64", "element type of the computation", OPT_PRECISION, NULL},
+    {"--seed", "S", "seed of weights and data", OPT_SEED, NULL},
+    {"--out", "DIR", "where the run's files go; default runs/<name>", OPT_OUT, NULL},
+    {"--memory-limit", "4G", "most memory to plan for; suffixes K, M, G, T", OPT_MEMORY, NULL},
     {"--shard", "I/N|auto", "run every N-th point, from the I-th (sweep, width); auto: from the job's environment",
-     OPT_SHARD},
-    {"--resume", NULL, "go on with the run in --out; what is recorded is not run again", OPT_RESUME},
-    {"--profile", "START:COUNT", "bracket training steps for the device's profiler (cuda backend)", OPT_PROFILE},
-    {"--dry-run", NULL, "estimate memory and time; run nothing", OPT_DRY_RUN},
-    {"--json", NULL, "results as JSON, one object a line, on standard output", OPT_JSON},
-    {"--quiet", NULL, "no progress, no tables; errors always", OPT_QUIET},
-    {"--version", NULL, "print the version", OPT_VERSION},
-    {"--help", NULL, "print this, or a command's help with all configuration keys", OPT_HELP},
+     OPT_SHARD, NULL},
+    {"--resume", NULL, "go on with the run in --out; what is recorded is not run again", OPT_RESUME, NULL},
+    {"--profile", "START:COUNT", "bracket training steps for the device's profiler (cuda backend)", OPT_PROFILE, NULL},
+    {"--dry-run", NULL, "estimate memory and time; run nothing", OPT_DRY_RUN, NULL},
+    {"--json", NULL, "results as JSON, one object a line, on standard output", OPT_JSON, NULL},
+    {"--quiet", NULL, "no progress, no tables; errors always", OPT_QUIET, NULL},
+    {"--activation", "A", "bench: softmax, relu or exp", OPT_KEY, "network.activation"},
+    {"--samples", "N", "bench: samples", OPT_KEY, "data.samples"},
+    {"--dim", "D", "bench: input dimension", OPT_KEY, "data.dim"},
+    {"--outputs", "P", "bench: outputs", OPT_KEY, "network.outputs"},
+    {"--width", "M", "bench: neurons", OPT_KEY, "network.width"},
+    {"--form", "plain|displacement", "bench: how the weights are kept", OPT_KEY, "network.form"},
+    {"--version", NULL, "print the version", OPT_VERSION, NULL},
+    {"--help", NULL, "print this, or a command's help with all configuration keys", OPT_HELP, NULL},
 };
 
 void app_print_help(const app_command *command) {
@@ -129,6 +137,8 @@ static sntk_status apply(app *a, option_id id, const char *name, const char *val
   app_options *o = &a->options;
   int64_t number = 0;
   switch (id) {
+    case OPT_KEY:
+      return SNTK_ERR_INTERNAL; /* app_parse takes it */
     case OPT_SET:
       o->sets[o->set_count++] = value;
       return SNTK_OK;
@@ -187,7 +197,13 @@ static sntk_status positional(app *a, const char *text) {
       if (strcmp(commands[i]->name, text) == 0) o->command = commands[i];
     if (!o->command)
       return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT,
-                       "command \"%s\" is unknown; use info, train, ntk, width or sweep (softntk --help)", text);
+                       "command \"%s\" is unknown; use info, train, ntk, width, sweep or bench (softntk --help)", text);
+    return SNTK_OK;
+  }
+  if (o->command == &app_cmd_bench) {
+    if (o->bench_kind)
+      return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "two benchmarks, \"%s\" and \"%s\"; give one", o->bench_kind, text);
+    o->bench_kind = text;
     return SNTK_OK;
   }
   if (o->config_path)
@@ -201,7 +217,8 @@ sntk_status app_parse(app *a, int argc, char **argv) {
   app_options *o = &a->options;
   o->shard = (sntk_shard){.index = 0, .count = 1};
   o->sets = calloc((size_t)argc, sizeof *o->sets);
-  if (!o->sets) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the command line");
+  o->keys = calloc((size_t)argc, sizeof *o->keys);
+  if (!o->sets || !o->keys) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the command line");
   bool only_positional = false;
   for (int i = 1; i < argc; i++) {
     const char *text = argv[i];
@@ -230,14 +247,20 @@ sntk_status app_parse(app *a, int argc, char **argv) {
     } else if (!table[found].value && value) {
       return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "%s takes no value", table[found].name);
     }
-    SNTK_TRY(apply(a, table[found].id, table[found].name, value));
+    if (table[found].id == OPT_KEY)
+      o->keys[o->key_count++] = (app_key){.option = table[found].name, .key = table[found].key, .value = value};
+    else
+      SNTK_TRY(apply(a, table[found].id, table[found].name, value));
   }
   if (o->help || o->version) return SNTK_OK;
   if (!o->command)
-    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "no command; use info, train, ntk, width or sweep (softntk --help)");
+    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "no command; use info, train, ntk, width, sweep or bench (softntk --help)");
   if (o->command->needs_config && !o->config_path && o->set_count == 0)
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "softntk %s needs a configuration file (or --set for each key)",
                      o->command->name);
+  if (o->key_count && o->command != &app_cmd_bench)
+    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "%s is for bench; give %s in the configuration or by --set",
+                     o->keys[0].option, o->keys[0].key);
   if (!o->command->needs_config && (o->config_path || o->set_count))
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "softntk %s takes no configuration", o->command->name);
   if (o->shard.count > 1 && o->command != &app_cmd_sweep && o->command != &app_cmd_width)

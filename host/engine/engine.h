@@ -78,6 +78,11 @@ sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *p
 void sntk_pass_begin_next(const sntk_network *net, sntk_pass *pass);
 sntk_status sntk_pass_take_next(sntk_context *ctx, const sntk_network *net, sntk_pass *pass);
 
+/* One step: W -= eta dL/dW for the residual r (n x p), and the statistics at the new weights become the pass's. centre:
+ * n numbers of work space. norms: |update|^2 and |stored update - update|^2 are added. */
+sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const double *r, double *centre,
+                              double eta, double norms[2]);
+
 /* c_i = sum_l r_il f_il for softmax, 0 otherwise. */
 void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const double *r, double *c);
 

@@ -499,6 +499,19 @@ void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const doub
   }
 }
 
+sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const double *r, double *centre,
+                              double eta, double norms[2]) {
+  const sntk_pull pull = {.scale = net->scale, .max = pass->stats.max, .sum = pass->sum, .r = r, .c = centre};
+  const int64_t step = sntk_network_chunk_columns(net);
+  sntk_pass_centre(net, pass, r, centre);
+  sntk_pass_begin_next(net, pass);
+  for (int64_t at = 0; at < net->v.count; at += step) {
+    sntk_neurons chunk = sntk_neurons_slice(&net->v, at, net->v.count - at < step ? net->v.count - at : step);
+    SNTK_TRY(ctx->backend->descent(ctx, &chunk, &pass->samples, &pull, eta, norms, &pass->next));
+  }
+  return sntk_pass_take_next(ctx, net, pass);
+}
+
 sntk_status sntk_network_forward(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                  double *outputs) {
   sntk_pass pass;

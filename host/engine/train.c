@@ -52,21 +52,11 @@ static sntk_status evaluate(sntk_context *ctx, training *run) {
 
 /* One update of all weights, and the statistics at the new ones. */
 static sntk_status descend(sntk_context *ctx, training *run) {
-  sntk_pass *pass = &run->pass;
   sntk_train_result *result = run->result;
-  const sntk_pull pull = {
-      .scale = run->net->scale, .max = pass->stats.max, .sum = pass->sum, .r = run->residual, .c = run->centre};
-  const int64_t step = sntk_network_chunk_columns(run->net);
   double norms[2] = {0.0, 0.0};
-  sntk_pass_centre(run->net, pass, run->residual, run->centre);
-  sntk_pass_begin_next(run->net, pass);
-  for (int64_t at = 0; at < run->net->v.count; at += step) {
-    sntk_neurons chunk =
-        sntk_neurons_slice(&run->net->v, at, run->net->v.count - at < step ? run->net->v.count - at : step);
-    SNTK_TRY(ctx->backend->descent(ctx, &chunk, &pass->samples, &pull, result->eta, norms, &pass->next));
-  }
+  SNTK_TRY(sntk_pass_descend(ctx, run->net, &run->pass, run->residual, run->centre, result->eta, norms));
   if (norms[0] > 0.0) result->update_lost = fmax(result->update_lost, sqrt(norms[1] / norms[0]));
-  return sntk_pass_take_next(ctx, run->net, pass);
+  return SNTK_OK;
 }
 
 static double frobenius(const double *a, const double *b, int64_t count) {

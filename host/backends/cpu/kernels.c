@@ -190,4 +190,6 @@ const sntk_cpu_kernels SNTK_JOIN(sntk_cpu_kernels_, SNTK_ISA) = {
     .exp_f32 = exp_array_f32,
     .exp_f64 = exp_array_f64,
     .expm1_f32 = expm1_array_f32,
-    .expm1_f64 = expm1_array_f64};
+    .expm1_f64 = expm1_array_f64,
+    .multiply_adds = {[SNTK_F32] = {NS * NV * VECTOR_BYTES / 4, multiply_adds_f32},
+                      [SNTK_F64] = {NS * NV * VECTOR_BYTES / 8, multiply_adds_f64}}};

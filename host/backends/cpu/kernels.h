@@ -55,6 +55,11 @@ typedef struct sntk_cpu_kernels {
   void (*exp_f64)(int64_t count, const double *x, double *out);
   void (*expm1_f32)(int64_t count, double bound, const float *x, float *out);
   void (*expm1_f64)(int64_t count, double bound, const double *x, double *out);
+  /* Multiply-adds in registers, `chains` numbers a round: the processor's own limit. The result says nothing. */
+  struct {
+    int64_t chains;
+    double (*run)(int64_t rounds, double factor);
+  } multiply_adds[2]; /* by sntk_precision */
 } sntk_cpu_kernels;
 
 /* The best table for this processor. */

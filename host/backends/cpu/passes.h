@@ -671,24 +671,52 @@ static void FN(features)(sntk_cpu_share *share, const double *max, const double 
   }
 }
 
-/* ---- the exponentials alone, for their test ---- */
+/* ---- the exponentials and multiply-adds alone, for tests and the machine's limits ---- */
 
-static void FN(exp_array)(int64_t count, const REAL *x, REAL *out) {
+static inline __attribute__((always_inline)) void FN(map)(int64_t count, const REAL *x, REAL *out, const bool minus_one,
+                                                          const FN(reach) reach) {
   for (int64_t at = 0; at < count; at += VL) {
-    const size_t bytes = (size_t)(count - at < VL ? count - at : VL) * sizeof(REAL);
+    const bool whole = count - at >= VL;
+    const size_t bytes = whole ? VECTOR_BYTES : (size_t)(count - at) * sizeof(REAL);
     FN(v) in = FN(all)(0);
-    memcpy(&in, x + at, bytes);
-    const FN(v) value = FN(exp)(in);
-    memcpy(out + at, &value, bytes);
+    if (whole)
+      memcpy(&in, x + at, VECTOR_BYTES);
+    else
+      memcpy(&in, x + at, bytes);
+    const FN(v) value = minus_one ? FN(expm1_of)(reach, in) : FN(exp)(in);
+    if (whole)
+      memcpy(out + at, &value, VECTOR_BYTES);
+    else
+      memcpy(out + at, &value, bytes);
   }
 }
 
+static void FN(exp_array)(int64_t count, const REAL *x, REAL *out) { FN(map)(count, x, out, false, FN(FAR)); }
+
 static void FN(expm1_array)(int64_t count, double bound, const REAL *x, REAL *out) {
-  for (int64_t at = 0; at < count; at += VL) {
-    const size_t bytes = (size_t)(count - at < VL ? count - at : VL) * sizeof(REAL);
-    FN(v) in = FN(all)(0);
-    memcpy(&in, x + at, bytes);
-    const FN(v) value = FN(expm1_of)(bound <= 0.1 ? FN(TENTH) : bound <= 1.0 ? FN(ONE) : FN(FAR), in);
-    memcpy(out + at, &value, bytes);
-  }
+  if (bound <= 0.1)
+    FN(map)(count, x, out, true, FN(TENTH));
+  else if (bound <= 1.0)
+    FN(map)(count, x, out, true, FN(ONE));
+  else
+    FN(map)(count, x, out, true, FN(FAR));
+}
+
+/* NS x NV independent chains of multiply-adds in registers: the processor's own limit. */
+static double FN(multiply_adds)(int64_t rounds, double factor) {
+  FN(v) chain[NS][NV];
+  const FN(v) x = FN(all)((REAL)factor);
+#pragma GCC unroll 8
+  for (int i = 0; i < NS; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; j++) chain[i][j] = FN(all)((REAL)(i * NV + j));
+  for (int64_t round = 0; round < rounds; round++)
+#pragma GCC unroll 8
+    for (int i = 0; i < NS; i++)
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; j++) chain[i][j] = chain[i][j] * x + x;
+  FN(v) total = FN(all)(0);
+#pragma GCC unroll 8
+  for (int i = 0; i < NS; i++) total += FN(total)(chain[i]);
+  return (double)total[0];
 }

@@ -1,0 +1,145 @@
+/**
+ * @file cmd_bench.c
+ * @brief softntk bench: how fast, beside what this machine could do.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+#include "bench.h"
+
+enum { LEAST_RUNS = 7 };
+static const double LEAST_SECONDS = 3.0;
+
+static const char *const activations[] = {"softmax", "relu", "exp"};
+
+/* A whole number of the configuration, or what the benchmark takes where it is not given. */
+static int64_t given(const sntk_config *config, const char *key, int64_t otherwise) {
+  return sntk_config_has(config, key) ? sntk_config_int(config, key) : otherwise;
+}
+
+static sntk_bench_case read_case(const app *a, sntk_bench_kind kind) {
+  const sntk_config *config = a->config;
+  const bool step = kind == SNTK_BENCH_STEP;
+  sntk_bench_case c = {.kind = kind, .network = SNTK_NETWORK_OPTIONS_INIT};
+  const char *activation =
+      sntk_config_has(config, "network.activation") ? sntk_config_text(config, "network.activation") : activations[0];
+  for (int i = 0; i < 3; i++)
+    if (strcmp(activation, activations[i]) == 0) c.network.activation = (sntk_activation)i;
+  c.network.width = given(config, "network.width", 65536);
+  c.network.dim = given(config, "data.dim", 32);
+  c.network.outputs = given(config, "network.outputs", 1);
+  c.network.precision =
+      sntk_context_precision(a->ctx, strcmp(sntk_config_text(config, "precision"), "f64") == 0 ? SNTK_F64 : SNTK_F32);
+  c.network.form = strcmp(sntk_config_text(config, "network.form"), "displacement") == 0 ? SNTK_FORM_DISPLACEMENT
+                                                                                          : SNTK_FORM_PLAIN;
+  c.network.init = step && c.network.width % 2 == 0 ? SNTK_INIT_SYMMETRIC : SNTK_INIT_IID;
+  c.network.seed = (uint64_t)sntk_config_int(config, "seed");
+  c.network.streamed = kind == SNTK_BENCH_GRAM && c.network.form == SNTK_FORM_PLAIN;
+  c.samples = kind == SNTK_BENCH_RNG ? 0 : given(config, "data.samples", 1024);
+  return c;
+}
+
+static json_t *to_json(const app *a, const char *name, const sntk_bench_case *c, const sntk_bench_result *r) {
+  const sntk_network_options *o = &c->network;
+  const sntk_precision type = o->precision;
+  json_t *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:b}", "kind", "bench", "case",
+                          name, "activation", activations[o->activation], "samples", (json_int_t)c->samples, "dim",
+                          (json_int_t)o->dim, "outputs", (json_int_t)o->outputs, "width", (json_int_t)o->width,
+                          "precision", type == SNTK_F64 ? "f64" : "f32", "form",
+                          o->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain", "backend",
+                          sntk_context_backend(a->ctx), "threads", sntk_context_threads(a->ctx), "device",
+                          sntk_context_device(a->ctx), "emulated", sntk_context_emulated(a->ctx));
+  if (!out) return NULL;
+  const struct {
+    const char *key;
+    double value;
+  } numbers[] = {{"median_s", r->median},
+                 {"q1_s", r->q1},
+                 {"q3_s", r->q3},
+                 {"flops", r->flops},
+                 {"bytes", r->bytes},
+                 {"exps", r->exps},
+                 {"bound_s", r->bound},
+                 {"bound_share", r->bound_share},
+                 {"syrk_share", r->limits.syrk[type] > 0.0 ? r->flops / r->median / r->limits.syrk[type] : NAN},
+                 {"peak_multiply_adds_per_s", r->limits.multiply_adds[type]},
+                 {"peak_gemm_flops_per_s", r->limits.gemm[type]},
+                 {"peak_syrk_flops_per_s", r->limits.syrk[type]},
+                 {"peak_exps_per_s", r->limits.exponentials[type]},
+                 {"peak_bytes_per_s", r->limits.bandwidth}};
+  json_object_set_new(out, "runs", json_integer(r->runs));
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+    json_object_set_new(out, numbers[i].key,
+                        sntk_json_real(numbers[i].value == 0.0 && i >= 9 ? NAN : numbers[i].value));
+  return out;
+}
+
+static void print_table(const char *name, const sntk_bench_case *cases, const sntk_bench_result *results, int count) {
+  static const char *const headers[] = {"case", "activation", "n",    "d",       "p",  "m",     "type",
+                                        "form", "median ms",  "q1",   "q3",      "runs", "bound ms", "share"};
+  app_table *table = app_table_create((int)(sizeof headers / sizeof *headers), headers);
+  for (int i = 0; i < count; i++) {
+    const sntk_network_options *o = &cases[i].network;
+    const sntk_bench_result *r = &results[i];
+    app_table_cell(table, "%s", name);
+    app_table_cell(table, "%s", activations[o->activation]);
+    app_table_cell(table, "%lld", (long long)cases[i].samples);
+    app_table_cell(table, "%lld", (long long)o->dim);
+    app_table_cell(table, "%lld", (long long)o->outputs);
+    app_table_cell(table, "%lld", (long long)o->width);
+    app_table_cell(table, "%s", o->precision == SNTK_F64 ? "f64" : "f32");
+    app_table_cell(table, "%s", o->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain");
+    app_table_number(table, 1e3 * r->median);
+    app_table_number(table, 1e3 * r->q1);
+    app_table_number(table, 1e3 * r->q3);
+    app_table_number(table, (double)r->runs);
+    app_table_number(table, 1e3 * r->bound);
+    app_table_number(table, r->bound_share);
+  }
+  app_table_print(table);
+  app_table_free(table);
+  const sntk_roofline *limits = &results[0].limits;
+  const sntk_precision type = cases[0].network.precision;
+  if (!(limits->bandwidth > 0.0)) return;
+  printf("limits in this run: %.3g multiply-adds/s, matrix product %.3g flop/s", limits->multiply_adds[type],
+         limits->gemm[type]);
+  if (limits->syrk[type] > 0.0) printf(", U U^T %.3g flop/s", limits->syrk[type]);
+  printf(", %.3g exp/s, %.3g bytes/s\n", limits->exponentials[type], limits->bandwidth);
+}
+
+static sntk_status run(app *a) {
+  static const char *const kinds[] = {"step", "gram", "rng", "compare"};
+  const char *name = a->options.bench_kind;
+  int kind = 0;
+  while (kind < 4 && name && strcmp(name, kinds[kind]) != 0) kind++;
+  if (!name || kind == 4)
+    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "softntk bench %s: use step, gram, rng or compare", name ? name : "");
+  SNTK_TRY(app_open_backend(a));
+  sntk_bench_case cases[3];
+  sntk_bench_result results[3];
+  const int count = kind == 3 ? 3 : 1;
+  for (int i = 0; i < count; i++) {
+    cases[i] = read_case(a, kind == 3 ? SNTK_BENCH_STEP : (sntk_bench_kind)kind);
+    if (kind == 3) cases[i].network.activation = (sntk_activation)i;
+  }
+  SNTK_TRY(sntk_bench_run(a->ctx, cases, count, LEAST_SECONDS, LEAST_RUNS, results));
+  for (int i = 0; i < count && a->options.json; i++) {
+    json_t *object = to_json(a, kind == 3 ? "step" : name, &cases[i], &results[i]);
+    char *text = object ? sntk_json_text(object) : NULL;
+    json_decref(object);
+    if (!text) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the answer");
+    printf("%s\n", text);
+    free(text);
+  }
+  if (!a->options.json && !a->options.quiet) print_table(name, cases, results, count);
+  return SNTK_OK;
+}
+
+const app_command app_cmd_bench = {
+    "bench", "Timings beside this machine's own limits: bench step|gram|rng, or compare (the three activations).", false,
+    run};
