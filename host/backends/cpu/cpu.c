@@ -165,7 +165,8 @@ static sntk_status cut(sntk_context *ctx, sntk_precision type, const sntk_neuron
   double input_size = 0.0;
   SNTK_TRY(scratch(ctx, SCRATCH_SHARES, ctx->threads, sizeof **shares, (void **)shares));
   SNTK_TRY(scratch(ctx, SCRATCH_WORK, ctx->threads, (size_t)bytes, (void **)&work));
-  for (int64_t j = 0; j < n * s->dim; j++) input_size = fmax(input_size, fabs(s->x64[j]));
+#pragma omp simd reduction(max : input_size)
+  for (int64_t j = 0; j < n * s->dim; j++) input_size = fabs(s->x64[j]) > input_size ? fabs(s->x64[j]) : input_size;
   for (int i = 0; i < threads; i++) {
     const int64_t first = tiles * i / threads * tile, end = tiles * (i + 1) / threads * tile;
     (*shares)[i] = (sntk_cpu_share){.v = v,

@@ -154,6 +154,23 @@ static const double one_terms_f64[] = {0x1.ae89a5f2ed997p-41, 0x1.99db22e848090p
                                        0x1.6c16c16c2891ep-10, 0x1.11111111114b8p-7,  0x1.555555555548fp-5,
                                        0x1.5555555555552p-3,  0x1.0000000000000p-1};
 
+/* Vectors of float64 for what a step adds up, from REAL in memory. */
+enum { DL = VECTOR_BYTES / (int)sizeof(double) };
+typedef float half_f32 __attribute__((vector_size(VECTOR_BYTES / 2)));
+static inline v_f64 widen_f32(const float *from) {
+  half_f32 x;
+  memcpy(&x, from, sizeof x);
+  return __builtin_convertvector(x, v_f64);
+}
+static inline v_f64 widen_f64(const double *from) { return *(const memory_f64 *)from; }
+static inline void add_narrowed_f32(float *to, v_f64 update) {
+  half_f32 x;
+  memcpy(&x, to, sizeof x);
+  x += __builtin_convertvector(update, half_f32);
+  memcpy(to, &x, sizeof x);
+}
+static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)to += update; }
+
 #define REAL float
 #define FN(name) name##_f32
 #define REAL_TYPE SNTK_F32

@@ -106,7 +106,9 @@ static void FN(pack)(const void *matrix, sntk_precision type, int64_t ld, int64_
                      REAL *to) {
   for (int64_t k = 0; k < d; k++, to += TILE) {
     const int64_t from = k * ld + at;
-    if (type == REAL_TYPE)
+    if (type == REAL_TYPE && valid == TILE) /* a constant size, without a call */
+      memcpy(to, (const REAL *)matrix + from, TILE * sizeof *to);
+    else if (type == REAL_TYPE)
       memcpy(to, (const REAL *)matrix + from, (size_t)valid * sizeof *to);
     else
       for (int64_t j = 0; j < valid; j++) to[j] = (REAL)((const float *)matrix)[from + j];
@@ -130,7 +132,12 @@ static void FN(pack_tile)(const sntk_cpu_share *share, const FN(space) * w, int6
   for (int64_t l = 0; l < w->p; l++) {
     const int8_t *from = v->signs + l * v->ld_signs + at;
     REAL *to = tile->signs + l * TILE;
-    for (int64_t j = 0; j < TILE; j++) to[j] = j < tile->valid ? (REAL)from[j] : 0;
+    if (tile->valid == TILE) {
+#pragma omp simd
+      for (int j = 0; j < TILE; j++) to[j] = (REAL)from[j];
+    } else {
+      for (int64_t j = 0; j < TILE; j++) to[j] = j < tile->valid ? (REAL)from[j] : 0;
+    }
   }
   if (w->p > LANE_OUTPUTS)
     for (int64_t j = 0; j < TILE; j++)
@@ -147,16 +154,23 @@ static int64_t FN(pack_chunk)(const sntk_cpu_share *share, const FN(space) * w, 
   return count;
 }
 
-/* |x . w| <= max |x_k| sum_k |w_k|: far below the largest number, no logit of the tile needs to be looked at. */
-static bool FN(is_unsafe)(const FN(space) * w, const FN(tile) * tile, double input_size) {
-  for (int layer = 0; layer < w->layers; layer++)
-    for (int j = 0; j < TILE; j += VL) {
-      FN(v) sum = FN(all)(0);
-      for (int64_t k = 0; k < w->d; k++) sum += FN(size)(FN(load)(tile->layer[layer] + k * TILE + j));
-      for (int i = 0; i < VL; i++)
-        if (!((double)sum[i] * input_size < 1e-6 * (double)FN(LARGEST))) return true; /* a NaN too */
+/* |x . w| <= max |x_k| sum_k |w_k|, here of all the chunk's neurons together: far below the largest number, none of its
+ * logits needs to be looked at. */
+static bool FN(is_unsafe)(const FN(space) * w, int64_t tiles, double input_size) {
+  FN(v) sum[NV];
+  REAL lanes[TILE];
+  double total = 0.0;
+  for (int j = 0; j < NV; j++) sum[j] = FN(all)(0);
+  for (int64_t tile = 0; tile < tiles; tile++)
+    for (int layer = 0; layer < w->layers; layer++) {
+      const REAL *weights = w->tiles[tile].layer[layer];
+      for (int64_t k = 0; k < w->d; k++, weights += TILE)
+#pragma GCC unroll 8
+        for (int j = 0; j < NV; j++) sum[j] += FN(size)(FN(load)(weights + j * VL));
     }
-  return false;
+  memcpy(lanes, sum, sizeof lanes);
+  for (int j = 0; j < TILE; j++) total += (double)lanes[j];
+  return !(total * input_size < 1e-6 * (double)FN(LARGEST)); /* a NaN too */
 }
 
 /* ---- logits of a block of samples over a tile ---- */
@@ -382,14 +396,11 @@ static void FN(block_statistics)(sntk_cpu_share *share, const FN(space) * w, con
 
 static void FN(chunk_statistics)(sntk_cpu_share *share, const FN(space) * w, int64_t tiles, sntk_stats *own) {
   FN(v) shift_top = FN(all)(0);
-  const bool plain = share->v->layout == SNTK_LAYOUT_PLAIN;
-  for (int64_t tile = 0; tile < tiles; tile++)
-    w->tiles[tile].unsafe = FN(is_unsafe)(w, &w->tiles[tile], share->input_size);
+  const bool unsafe = FN(is_unsafe)(w, tiles, share->input_size);
+  for (int64_t tile = 0; tile < tiles; tile++) w->tiles[tile].unsafe = unsafe;
   for (int64_t i0 = 0; i0 < w->n; i0 += BLOCK) {
     const int64_t rows = w->n - i0 < BLOCK ? w->n - i0 : BLOCK;
     FN(begin_block)(share, w, own->max, i0, rows);
-    /* plain: the chunk finds its own maximum, so that its bits do not depend on what came before */
-    for (int64_t i = 0; i < rows && plain && share->v->activation == SNTK_SOFTMAX; i++) w->ref[i] = -(REAL)INFINITY;
     for (int64_t tile = 0; tile < tiles; tile++)
       FN(block_statistics)(share, w, &w->tiles[tile], i0, rows, &shift_top);
     FN(end_block)(share, w, i0, rows, own);
@@ -432,6 +443,8 @@ static inline __attribute__((always_inline)) void FN(slope_rows)(const FN(space)
                                                                  const sntk_layout layout, const pull_kind kind,
                                                                  const bool small, int64_t i0, int64_t rows) {
   const bool relu = activation == SNTK_RELU, paired = layout == SNTK_LAYOUT_PAIRED;
+  REAL *const zs = w->z, *const d1s = w->d1, *const d2s = w->d2;
+  const REAL *const ras = w->ra, *const signs = tile->signs;
   for (int64_t i = 0; i < rows; i++) {
     FN(v) max = FN(all)(w->max[i0 + i]), zero = FN(all)(0), unit = FN(all)(1);
     const FN(v) c = kind == PULL_NONE ? zero : FN(all)(w->c[i0 + i]);
@@ -439,9 +452,9 @@ static inline __attribute__((always_inline)) void FN(slope_rows)(const FN(space)
 #pragma GCC unroll 8
     for (int b = 0; b < NV; b++) {
       const int64_t at = i * TILE + b * VL;
-      const FN(v) z = FN(load)(w->z + at);
-      const FN(v) ra = kind == PULL_ONE    ? r * FN(load)(tile->signs + b * VL)
-                       : kind == PULL_MANY ? FN(load)(w->ra + at)
+      const FN(v) z = FN(load)(zs + at);
+      const FN(v) ra = kind == PULL_ONE    ? r * FN(load)(signs + b * VL)
+                       : kind == PULL_MANY ? FN(load)(ras + at)
                                            : zero;
       FN(v) s1, s2 = zero;
       if (layout == SNTK_LAYOUT_PLAIN) {
@@ -449,7 +462,7 @@ static inline __attribute__((always_inline)) void FN(slope_rows)(const FN(space)
              : activation == SNTK_SOFTMAX ? FN(exp_negative)(z - max)
                                           : FN(exp)(z);
       } else {
-        const FN(v) d1 = FN(load)(w->d1 + at), d2 = paired ? FN(load)(w->d2 + at) : zero;
+        const FN(v) d1 = FN(load)(d1s + at), d2 = paired ? FN(load)(d2s + at) : zero;
         if (relu) {
           s1 = FN(positive)(z + d1, unit, zero);
           if (paired) s2 = FN(positive)(z + d2, unit, zero);
@@ -466,8 +479,8 @@ static inline __attribute__((always_inline)) void FN(slope_rows)(const FN(space)
         s1 *= ra - c;
         if (paired) s2 *= -ra - c;
       }
-      FN(store)((layout == SNTK_LAYOUT_PLAIN ? w->z : w->d1) + at, s1);
-      if (paired) FN(store)(w->d2 + at, s2);
+      FN(store)((layout == SNTK_LAYOUT_PLAIN ? zs : d1s) + at, s1);
+      if (paired) FN(store)(d2s + at, s2);
     }
   }
 }
@@ -533,36 +546,36 @@ static void FN(gradient)(sntk_cpu_share *share, const sntk_pull *pull, void *con
   }
 }
 
-/* w -= eta g over a tile's `valid` columns, which are then written back; norms: |update|^2, |stored - update|^2. */
-static void FN(descend)(const FN(space) * w, const FN(tile) * tile, double eta, const REAL *gradient, REAL *packed,
-                        REAL *weights, int64_t ld, double norms[2]) {
-  double squares[TILE] = {0.0}, losses[TILE] = {0.0};
+/* w -= eta g over a tile, whose columns are then written back; norms: |update|^2, |stored - update|^2, lane by lane. All
+ * in float64, so that an update below the type's smallest number still counts as lost. */
+static void FN(descend)(const FN(space) * w, const FN(tile) * tile, double eta, REAL *gradient, REAL *packed,
+                        REAL *weights, int64_t ld, v_f64 norms[2]) {
+  v_f64 square = norms[0], lost = norms[1];
   for (int64_t k = 0; k < w->d; k++) {
-    const REAL *restrict g = gradient + k * TILE;
-    REAL *restrict row = packed + k * TILE;
-#pragma omp simd
-    for (int j = 0; j < TILE; j++) {
-      /* in float64, so that an update below the type's smallest number still counts as lost */
-      const double update = -eta * (double)g[j];
-      const REAL before = row[j], after = before + (REAL)update;
-      const double miss = ((double)after - (double)before) - update;
-      row[j] = after;
-      squares[j] += update * update;
-      losses[j] += miss * miss;
+    REAL *g = gradient + k * TILE, *row = packed + k * TILE;
+    for (int64_t j = tile->valid; j < TILE; j++) g[j] = 0;
+#pragma GCC unroll 8
+    for (int j = 0; j < TILE; j += DL) {
+      const v_f64 update = -eta * FN(widen)(g + j), before = FN(widen)(row + j);
+      FN(add_narrowed)(row + j, update);
+      const v_f64 miss = (FN(widen)(row + j) - before) - update;
+      square += update * update;
+      lost += miss * miss;
     }
-    memcpy(weights + k * ld + tile->at, row, (size_t)tile->valid * sizeof(REAL));
-    if (tile->valid < TILE) memset(row + tile->valid, 0, (size_t)(TILE - tile->valid) * sizeof(REAL));
+    if (tile->valid == TILE)
+      memcpy(weights + k * ld + tile->at, row, TILE * sizeof(REAL));
+    else
+      memcpy(weights + k * ld + tile->at, row, (size_t)tile->valid * sizeof(REAL));
   }
-  for (int64_t j = 0; j < tile->valid; j++) {
-    norms[0] += squares[j];
-    norms[1] += losses[j];
-  }
+  norms[0] = square;
+  norms[1] = lost;
 }
 
 static void FN(descent)(sntk_cpu_share *share, const sntk_pull *pull, double eta, sntk_stats *next) {
   const FN(space) w = FN(space_of)(share, 0);
   const sntk_neurons *v = share->v;
   const bool plain = v->layout == SNTK_LAYOUT_PLAIN;
+  v_f64 norms[2] = {{0.0}, {0.0}};
   FN(ready_pull)(share, &w, pull->max, pull);
   for (int64_t at = share->first; at < share->first + share->count; at += w.chunk * TILE) {
     const int64_t tiles = FN(pack_chunk)(share, &w, at, NULL, 0);
@@ -571,10 +584,12 @@ static void FN(descent)(sntk_cpu_share *share, const sntk_pull *pull, double eta
       FN(tile_gradient)(share, &w, tile);
       for (int h = 0; h < w.halves; h++)
         FN(descend)(&w, tile, eta, w.gradient[h], tile->layer[plain ? 0 : 1 + h], plain ? v->base : v->shift[h], v->ld,
-                    share->norms);
+                    norms);
     }
     if (next) FN(chunk_statistics)(share, &w, tiles, next);
   }
+  for (int i = 0; i < 2; i++)
+    for (int j = 0; j < DL; j++) share->norms[i] += norms[i][j];
 }
 
 /* ---- J v ---- */

@@ -18,15 +18,20 @@ static inline FN(v) FN(size)(FN(v) x) { return (FN(v))((FN(i))x & ~(FN(i))FN(all
 
 /* In double and in a fixed order. */
 static inline double FN(sum_lanes)(const REAL *x) {
-  double sum = 0.0;
-  for (int j = 0; j < VL; j++) sum += (double)x[j];
-  return sum;
+  double sum[2] = {0.0, 0.0};
+  for (int j = 0; j < VL; j += 2) {
+    sum[0] += (double)x[j];
+    sum[1] += (double)x[j + 1];
+  }
+  return sum[0] + sum[1];
 }
 
 static inline REAL FN(max_lanes)(FN(v) x) {
-  REAL top = x[0];
-  for (int j = 1; j < VL; j++) top = x[j] > top ? x[j] : top;
-  return top;
+  REAL top[VL];
+  memcpy(top, &x, sizeof top);
+  for (int half = VL / 2; half > 0; half /= 2)
+    for (int j = 0; j < half; j++) top[j] = top[j] > top[j + half] ? top[j] : top[j + half];
+  return top[0];
 }
 
 /* n and r of x; the low bits of `shifted` are n. */

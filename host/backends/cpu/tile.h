@@ -61,20 +61,33 @@ static inline __attribute__((always_inline)) void FN(transposed_terms)(const int
     }
 }
 
-/* t (rows x ldt, whole vectors) += phi (rows x TILE) b (TILE x ldt), one vector of columns. */
-static inline __attribute__((always_inline)) void FN(outputs_rows)(const int rows, const REAL *restrict phi,
-                                                                   const REAL *restrict b, REAL *restrict t,
-                                                                   int64_t ldt) {
-  FN(v) sum[NS];
+/* t (rows x ldt) += phi (rows x TILE) b (TILE x ldt), `vectors` vectors of columns. */
+static inline __attribute__((always_inline)) void FN(outputs_rows)(const int rows, const int vectors,
+                                                                   const REAL *restrict phi, const REAL *restrict b,
+                                                                   REAL *restrict t, int64_t ldt) {
+  FN(v) sum[NS][NV];
 #pragma GCC unroll 8
-  for (int i = 0; i < rows; i++) sum[i] = FN(all)(0);
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) sum[i][j] = FN(all)(0);
   for (int r = 0; r < TILE; r++) {
-    const FN(v) right = FN(load)(b + r * ldt);
+    FN(v) right[NV];
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++) sum[i] += FN(all)(phi[i * TILE + r]) * right;
+    for (int j = 0; j < vectors; j++) right[j] = FN(load)(b + r * ldt + j * VL);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+      const FN(v) left = FN(all)(phi[i * TILE + r]);
+#pragma GCC unroll 8
+      for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
+    }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < rows; i++) FN(store)(t + i * ldt, FN(load)(t + i * ldt) + sum[i]);
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) {
+      REAL *to = t + i * ldt + j * VL;
+      FN(store)(to, FN(load)(to) + sum[i][j]);
+    }
 }
 
 /* `count` things in groups of at most NS, as equal as can be: calls f(size, start) with the size a constant. */
@@ -106,10 +119,12 @@ static void FN(transposed_add)(int64_t rows, int64_t terms, const REAL *a, int64
 }
 
 static void FN(outputs_add)(int64_t rows, const REAL *phi, const REAL *b, REAL *t, int64_t ldt) {
-  for (int64_t l = 0; l < ldt; l += VL) {
-#define GROUP(size, start) FN(outputs_rows)(size, phi + (start)*TILE, b + l, t + (start)*ldt + l, ldt)
-    FOR_GROUPS(rows, GROUP)
+  int64_t l = 0;
+#define GROUP(size, start) FN(outputs_rows)(size, NV, phi + (start)*TILE, b + l, t + (start)*ldt + l, ldt)
+  for (; l + TILE <= ldt; l += TILE) FOR_GROUPS(rows, GROUP)
 #undef GROUP
-  }
+#define GROUP(size, start) FN(outputs_rows)(size, 1, phi + (start)*TILE, b + l, t + (start)*ldt + l, ldt)
+  for (; l < ldt; l += VL) FOR_GROUPS(rows, GROUP)
+#undef GROUP
 }
 #undef FOR_GROUPS
