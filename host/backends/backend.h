@@ -142,6 +142,10 @@ typedef struct sntk_backend {
   /* gram += u u^T, lower triangle; gram float64 backend memory, rows x rows. */
   sntk_status (*gram_add)(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols, int64_t ld,
                           double *gram);
+  /* gram += U U^T of the range, lower triangle, as features and gram_add would, where the backend can do it without
+   * storing U; NULL: it cannot. */
+  sntk_status (*gram)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples, const double *max,
+                      const double *sum, const double *f, double *gram);
   /* gram_(i + n l)(j + n l') *= x_i . x_j in float64, then the lower triangle is mirrored. */
   sntk_status (*gram_finish)(sntk_context *ctx, const sntk_samples *samples, int64_t outputs, double *gram);
   /* Eigenvalues, ascending, of a symmetric matrix in backend memory; the matrix is destroyed. values: host. */

@@ -33,8 +33,8 @@ int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, i
       sntk_size_mul(sntk_size_mul(rows, 2 * ctx->backend->feature_slabs * feature_columns(rows, 2, type, INT64_MAX)),
                     (int64_t)sntk_type_size(type));
   const int64_t square = sntk_size_mul(rows, rows);
-  /* the matrix on the backend, a slab's float32 product, K of n x n */
-  const int64_t matrices = sntk_size_add(sntk_size_mul(square, type == SNTK_F32 ? 12 : 8),
+  /* the matrix on the backend, a slab's product, K of n x n */
+  const int64_t matrices = sntk_size_add(sntk_size_mul(square, 8 + (int64_t)sntk_type_size(type)),
                                          sntk_size_mul(sntk_size_mul(samples, samples), 8));
   return sntk_size_add(sntk_size_add(u, matrices), sntk_pass_bytes(ctx, o, samples));
 }
@@ -43,13 +43,14 @@ sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass
   const sntk_backend *backend = ctx->backend;
   const int64_t rows = pass->samples.count * pass->outputs;
   const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
-  const int64_t step = feature_columns(rows, each, net->v.type, sntk_network_chunk_columns(net));
+  const int64_t most = sntk_network_chunk_columns(net);
+  const int64_t step = backend->gram ? most : feature_columns(rows, each, net->v.type, most);
   const int64_t bytes = sntk_size_mul(sntk_size_mul(rows, rows), sizeof(double));
   /* Where the backend multiplies one slab while it fills the next, two take turns. */
   void *u[2] = {NULL, NULL};
   double *device = NULL;
   sntk_status status = SNTK_OK;
-  for (int slab = 0; slab < backend->feature_slabs && status == SNTK_OK; slab++)
+  for (int slab = 0; slab < backend->feature_slabs && !backend->gram && status == SNTK_OK; slab++)
     status = backend->alloc(ctx, "slab of features",
                             sntk_size_mul(rows * each * step, (int64_t)sntk_type_size(net->v.type)), &u[slab]);
   if (status == SNTK_OK) status = backend->alloc(ctx, "Gram matrix", bytes, (void **)&device);
@@ -59,9 +60,12 @@ sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass
     void *slab = u[at / step % backend->feature_slabs];
     status = sntk_check_interrupt(ctx);
     if (status == SNTK_OK) status = sntk_network_chunk(ctx, net, at, b, &chunk);
-    if (status == SNTK_OK)
+    if (status == SNTK_OK && backend->gram)
+      status = backend->gram(ctx, &chunk, &pass->samples, pass->stats.max, pass->sum, pass->f, device);
+    if (status == SNTK_OK && !backend->gram)
       status = backend->features(ctx, &chunk, &pass->samples, pass->stats.max, pass->sum, pass->f, slab, each * b);
-    if (status == SNTK_OK) status = backend->gram_add(ctx, net->v.type, slab, rows, each * b, each * b, device);
+    if (status == SNTK_OK && !backend->gram)
+      status = backend->gram_add(ctx, net->v.type, slab, rows, each * b, each * b, device);
     if (status == SNTK_OK) sntk_report_progress(ctx, "gram", at + b, net->v.count, NAN);
   }
   if (status == SNTK_OK) status = backend->gram_finish(ctx, &pass->samples, pass->outputs, device);

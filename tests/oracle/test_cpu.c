@@ -466,6 +466,15 @@ static void check_features_and_gram(sntk_context *ctx, const problem *q, const s
       assert_near(gram[a * rows + b], q->gram[a * rows + b], u * q->gram_bound[a * rows + b]);
       assert_near(gram[a * rows + b], gram[b * rows + a], 0.0);
     }
+  /* without U, in two ranges of columns, added to what is there */
+  memset(gram, 0, (size_t)(rows * rows) * sizeof *gram);
+  const int64_t first = count / 3;
+  for (int part = 0; part < 2; part++) {
+    const sntk_neurons range = sntk_neurons_slice(v, part ? first : 0, part ? count - first : first);
+    if (range.count > 0) assert_ok(ctx, ctx->backend->gram(ctx, &range, s, q->fixed, q->whole, q->f, gram));
+  }
+  assert_ok(ctx, ctx->backend->gram_finish(ctx, s, p, gram));
+  for (int64_t a = 0; a < rows * rows; a++) assert_near(gram[a], q->gram[a], u * q->gram_bound[a]);
 }
 
 static void check_weights(sntk_context *ctx, const problem *q, const sntk_neurons *v) {
@@ -961,6 +970,34 @@ static void contexts_with_different_thread_counts_stay_apart(void **state) {
   sntk_context_free(four);
 }
 
+/* So many rows that the threads share panels and products: the same matrix by way of the features. */
+static void many_rows_of_the_gram_matrix(void **state) {
+  setting *c = *state;
+  enum { THREADS = 5 };
+  const shape s = {900, 3, 400, 2};
+  const int64_t rows = s.n * s.p;
+  for (int a = 0; a < ISAS; a++) {
+    sntk_context *ctx = open_isa(isas[a], THREADS);
+    for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED && ctx; layout++) {
+      const problem *q = make_problem(c->ref, s, SNTK_SOFTMAX, (sntk_layout)layout, SNTK_F32, 5, 0.5);
+      const sntk_neurons v = cpu_view(q);
+      const sntk_samples samples = cpu_samples(q);
+      double *gram = reals(rows * rows), *again = reals(rows * rows), *exact = reals(rows * rows);
+      assert_ok(ctx, ctx->backend->gram(ctx, &v, &samples, q->fixed, q->whole, q->f, gram));
+      assert_ok(ctx, ctx->backend->gram(ctx, &v, &samples, q->fixed, q->whole, q->f, again));
+      assert_memory_equal(gram, again, (size_t)(rows * rows) * sizeof *gram); /* whoever took what */
+      assert_ok(c->ref, c->ref->backend->gram_add(c->ref, SNTK_F64, q->u, rows, q->m, q->m, exact));
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j <= i; j++) {
+          const double size = sqrt(exact[i * rows + i] * exact[j * rows + j]);
+          assert_near(gram[i * rows + j], exact[i * rows + j], 100.0 * EPS32 * size);
+        }
+    }
+    sntk_context_free(ctx);
+    pool_clear();
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(operations_softmax, pool_teardown),
@@ -975,6 +1012,7 @@ int main(void) {
       cmocka_unit_test_teardown(shifts_too_large_for_expm1_are_seen, pool_teardown),
       cmocka_unit_test_teardown(small_changes_of_relu_do_not_cancel, pool_teardown),
       cmocka_unit_test_teardown(contexts_with_different_thread_counts_stay_apart, pool_teardown),
+      cmocka_unit_test_teardown(many_rows_of_the_gram_matrix, pool_teardown),
   };
   return cmocka_run_group_tests_name("cpu", tests, setup, teardown);
 }

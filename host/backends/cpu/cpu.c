@@ -21,13 +21,18 @@
 #include "backends/cpu/kernels.h"
 #include "softntk/rng.h"
 
-/* Scratch buffers, grown on demand and kept: the threads' shares and their work space, their sums, numbers being
- * generated, float32 products for the Gram matrix. */
-enum { SCRATCH_SHARES, SCRATCH_WORK, SCRATCH_SUMS, SCRATCH_NORMALS, SCRATCH_GRAM, SCRATCHES };
+/* Scratch buffers, grown on demand and kept: the threads' shares and their work space, their sums (or the Gram
+ * matrix's inputs), numbers being generated, panels of features, their products. */
+enum { SCRATCH_SHARES, SCRATCH_WORK, SCRATCH_SUMS, SCRATCH_NORMALS, SCRATCH_PANELS, SCRATCH_GRAM, SCRATCHES };
 
 /* Neurons generated at a time: a neuron's numbers are contiguous in the stream, a column in memory. Work spaces start at
  * borders of cache lines. */
 enum { GENERATE = 256, WORK_ALIGNMENT = 64 };
+
+/* Features of a slab of the Gram matrix, about a second-level cache's half, in so many columns; and what all threads may
+ * take together before they share panels and products (the engine plans for as much). */
+enum { GRAM_SLAB_BYTES = 1 << 20, GRAM_COLUMNS_MIN = 128, GRAM_COLUMNS = 4096, GRAM_PRIVATE_BYTES = 1 << 25 };
+enum { LIBRARY_SLAB_BYTES = 1 << 25 }; /* features at a time where the library multiplies */
 
 typedef struct cpu_state {
   const sntk_cpu_kernels *kernels;
@@ -371,6 +376,114 @@ static sntk_status cpu_gram_add(sntk_context *ctx, sntk_precision type, const vo
   return SNTK_OK;
 }
 
+/* Sizes of a Gram matrix: rows in panels of a tile, columns in slabs. */
+typedef struct gram_shape {
+  int64_t rows, panels, sample_panels;
+  int64_t each, columns; /* features a column, columns a slab */
+  int64_t panel_bytes, product_bytes;
+  int groups; /* that work on their own: as many as threads where their products fit, else one */
+} gram_shape;
+
+static gram_shape shape_of_gram(const sntk_context *ctx, sntk_precision type, int64_t samples, int64_t outputs,
+                                int64_t each, int64_t columns) {
+  const int64_t tile = passes_of(ctx, type)->tile, size = (int64_t)sntk_type_size(type);
+  gram_shape g = {.rows = sntk_size_mul(samples, outputs), .each = each};
+  g.panels = sntk_size_add(g.rows, tile - 1) / tile;
+  g.sample_panels = (samples + tile - 1) / tile;
+  const int64_t fit = GRAM_SLAB_BYTES / size / (g.panels * tile) / each;
+  g.columns = fit > GRAM_COLUMNS ? GRAM_COLUMNS : fit < GRAM_COLUMNS_MIN ? GRAM_COLUMNS_MIN : fit;
+  if (g.columns > columns) g.columns = columns;
+  g.panel_bytes = sntk_size_mul(sntk_size_mul(g.panels * tile, each * g.columns), size);
+  g.product_bytes = sntk_size_mul(sntk_size_mul(g.panels, g.panels + 1) / 2, tile * tile * size);
+  const bool apart = ctx->threads <= 2 || g.product_bytes + g.panel_bytes <= GRAM_PRIVATE_BYTES / ctx->threads;
+  g.groups = apart ? ctx->threads : 1;
+  return g;
+}
+
+/* U U^T of columns [first, first + count) into products, by one thread. */
+static void multiply_alone(const sntk_cpu_passes *passes, const gram_shape *g, sntk_cpu_share *share, const void *inputs,
+                           void *panels, void *products) {
+  for (int64_t at = 0; at < share->count; at += g->columns) {
+    const int64_t here = share->count - at < g->columns ? share->count - at : g->columns;
+    for (int64_t panel = 0; panel < g->sample_panels; panel++)
+      passes->gram_panel(share, panel, inputs, share->first + at, here, panels, g->each * g->columns);
+    for (int64_t row = 0; row < g->panels; row++)
+      passes->gram_row(row, panels, g->each * here, g->each * g->columns, products);
+  }
+}
+
+/* The same of all columns by all threads of a parallel region: a block belongs to one thread at a time and its sums run
+ * over the slabs in order, so the bits do not depend on who takes what. */
+static void multiply_together(const sntk_cpu_passes *passes, const gram_shape *g, sntk_cpu_share *share,
+                              const void *inputs, void *panels, void *products) {
+  for (int64_t at = 0; at < share->v->count; at += g->columns) {
+    const int64_t here = share->v->count - at < g->columns ? share->v->count - at : g->columns;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t panel = 0; panel < g->sample_panels; panel++)
+      passes->gram_panel(share, panel, inputs, at, here, panels, g->each * g->columns);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t i = 0; i < g->panels; i++) /* the longest first */
+      passes->gram_row(g->panels - 1 - i, panels, g->each * here, g->each * g->columns, products);
+  }
+}
+
+/* U U^T by way of a slab of U and the matrix library: where vectors are too short for products of our own. */
+static sntk_status multiply_by_library(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
+                                       const double *max, const double *sum, const double *f, double *gram) {
+  const int64_t rows = s->count * v->outputs, each = halves(v);
+  int64_t columns = LIBRARY_SLAB_BYTES / (int64_t)sntk_type_size(v->type) / rows / each;
+  if (columns < GRAM_COLUMNS_MIN) columns = GRAM_COLUMNS_MIN;
+  if (columns > v->count) columns = v->count;
+  void *u;
+  SNTK_TRY(scratch(ctx, SCRATCH_PANELS, sntk_size_mul(rows, each * columns), sntk_type_size(v->type), &u));
+  for (int64_t at = 0; at < v->count; at += columns) {
+    const int64_t here = v->count - at < columns ? v->count - at : columns;
+    const sntk_neurons slab = sntk_neurons_slice(v, at, here);
+    SNTK_TRY(cpu_features(ctx, &slab, s, max, sum, f, u, each * here));
+    SNTK_TRY(cpu_gram_add(ctx, v->type, u, rows, each * here, each * here, gram));
+  }
+  return SNTK_OK;
+}
+
+/* Slab by slab of columns: panels of features, small enough for a cache, then their products. Where memory allows, each
+ * thread has its own columns, panels and products, so that nothing passes between caches. */
+static sntk_status cpu_gram(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
+                            const double *sum, const double *f, double *gram) {
+  const sntk_cpu_passes *passes = passes_of(ctx, v->type);
+  gram_shape g = shape_of_gram(ctx, v->type, s->count, v->outputs, halves(v), v->count);
+  sntk_cpu_share *shares;
+  char *panels, *products;
+  void *inputs;
+  int count;
+  if (!passes->gram_row) return multiply_by_library(ctx, v, s, max, sum, f, gram);
+  SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
+  if (g.groups > count) g.groups = count;
+  SNTK_TRY(scratch(ctx, SCRATCH_PANELS, g.groups, (size_t)g.panel_bytes, (void **)&panels));
+  SNTK_TRY(scratch(ctx, SCRATCH_GRAM, g.groups, (size_t)g.product_bytes, (void **)&products));
+  SNTK_TRY(scratch(ctx, SCRATCH_SUMS, g.sample_panels * passes->tile * v->dim, sntk_type_size(v->type), &inputs));
+  memset(panels, 0, (size_t)(g.panel_bytes * g.groups)); /* rows past the last stay zero */
+  memset(products, 0, (size_t)(g.product_bytes * g.groups));
+#pragma omp parallel num_threads(count) if (count > 1)
+  {
+    const int thread = omp_get_thread_num();
+    sntk_cpu_share *share = &shares[thread];
+    passes->gram_ready(share, max, sum, f);
+#pragma omp for schedule(static)
+    for (int64_t panel = 0; panel < g.sample_panels; panel++) passes->gram_inputs(share, panel, inputs);
+    if (g.groups == count)
+      multiply_alone(passes, &g, share, inputs, panels + (size_t)(thread * g.panel_bytes),
+                     products + (size_t)(thread * g.product_bytes));
+    else
+      multiply_together(passes, &g, share, inputs, panels, products);
+#pragma omp barrier
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t i = 0; i < g.panels; i++)
+      for (int group = 0; group < g.groups; group++)
+        passes->gram_flush(g.panels - 1 - i, products + (size_t)(group * g.product_bytes), g.rows, gram);
+  }
+  return SNTK_OK;
+}
+
 static sntk_status cpu_gram_finish(sntk_context *ctx, const sntk_samples *s, int64_t outputs, double *gram) {
   const int64_t n = s->count, size = n * outputs;
   double *k;
@@ -537,6 +650,7 @@ const sntk_backend sntk_backend_cpu = {
     .push = cpu_push,
     .features = cpu_features,
     .gram_add = cpu_gram_add,
+    .gram = cpu_gram,
     .gram_finish = cpu_gram_finish,
     .eigenvalues = cpu_eigenvalues,
     .movement = cpu_movement,

@@ -193,11 +193,20 @@ static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)t
 #undef FN
 #undef REAL_TYPE
 
+/* Register tiles of 16-byte vectors are too small for products to reach the matrix library's rate. */
+#if defined(__AVX512F__) || defined(__AVX2__)
+#define SNTK_GRAM(suffix)                                                                                              \
+  .gram_ready = gram_ready_##suffix, .gram_inputs = gram_inputs_##suffix, .gram_panel = gram_panel_##suffix,           \
+  .gram_row = gram_row_##suffix, .gram_flush = gram_flush_##suffix
+#else
+#define SNTK_GRAM(suffix) .gram_row = NULL
+#endif
+
 #define SNTK_PASSES(suffix, type)                                                                                      \
   {                                                                                                                    \
     .tile = NV * VECTOR_BYTES / (int64_t)sizeof(type), .work_bytes = work_bytes_##suffix,                              \
     .statistics = statistics_##suffix, .gradient = gradient_##suffix, .descent = descent_##suffix,                     \
-    .push = push_##suffix, .features = features_##suffix                                                               \
+    .push = push_##suffix, .features = features_##suffix, SNTK_GRAM(suffix)                                                               \
   }
 
 extern const sntk_cpu_kernels SNTK_JOIN(sntk_cpu_kernels_, SNTK_ISA);

@@ -33,6 +33,7 @@ typedef struct FN(space) {
   const REAL *x;
   int layers, halves;
   int64_t chunk; /* tiles */
+  REAL *packed;
   FN(tile) *tiles;
   REAL *gradient[2];             /* d x TILE */
   REAL *z, *d1, *d2, *ra, *dots; /* BLOCK x TILE: logits of base and shifts; R A or x . v1, and x . v2 */
@@ -52,9 +53,11 @@ static int64_t FN(row_of_t)(int64_t p) {
   return p <= LANE_OUTPUTS ? p * VL : sntk_size_mul((sntk_size_add(p, VL - 1)) / VL, VL);
 }
 
+/* A chunk, at least a tile; or what gram_panel packs. */
 static int64_t FN(packed_reals)(int64_t d, int64_t p, int64_t ldt) {
-  const int64_t one = FN(tile_reals)(d, p, LAYERS, ldt), chunk = CHUNK_BYTES / (int64_t)sizeof(REAL);
-  return one < 0 ? -1 : FN(padded)(one > chunk ? one : chunk);
+  const int64_t tile = FN(tile_reals)(d, p, LAYERS, ldt), chunk = CHUNK_BYTES / (int64_t)sizeof(REAL);
+  const int64_t gram = sntk_size_add(sntk_size_mul(d, BLOCK), sntk_size_mul(p, TILE)), one = tile > gram ? tile : gram;
+  return tile < 0 || gram < 0 ? -1 : FN(padded)(one > chunk ? one : chunk);
 }
 
 static int64_t FN(work_bytes)(int64_t n, int64_t d, int64_t p) {
@@ -79,7 +82,7 @@ static FN(space) FN(space_of)(const sntk_cpu_share *share, int extra_layers) {
   const int64_t one = FN(tile_reals)(d, p, w.layers, ldt), fit = CHUNK_BYTES / (int64_t)sizeof(REAL) / one;
   w.chunk = fit < 1 ? 1 : fit > CHUNK_COLUMNS / TILE ? CHUNK_COLUMNS / TILE : fit;
   REAL *at = share->work;
-  REAL *packed = at;
+  w.packed = at;
   at += FN(packed_reals)(d, p, ldt);
   for (int h = 0; h < 2; h++, at += d * TILE) w.gradient[h] = at;
   REAL **buffers[] = {&w.z, &w.d1, &w.d2, &w.ra, &w.dots};
@@ -92,7 +95,7 @@ static FN(space) FN(space_of)(const sntk_cpu_share *share, int extra_layers) {
   w.r = at, at += FN(padded)(n * p);
   w.tiles = (FN(tile) *)(void *)at;
   for (int64_t tile = 0; tile < w.chunk; tile++) {
-    REAL *memory = packed + tile * one;
+    REAL *memory = w.packed + tile * one;
     for (int layer = 0; layer < w.layers; layer++, memory += d * TILE) w.tiles[tile].layer[layer] = memory;
     w.tiles[tile].signs = memory;
     w.tiles[tile].signs_t = memory + p * TILE;
@@ -685,6 +688,162 @@ static void FN(features)(sntk_cpu_share *share, const double *max, const double 
       }
   }
 }
+
+/* ---- the Gram matrix, features never leaving the caches ---- */
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+
+/* Features by panels of TILE rows (rows being i + n l): panel q holds u at (depth index) x TILE. So both operands of
+ * U U^T are read in whole vectors, and lanes are samples: nothing is transposed. */
+
+static void FN(gram_ready)(sntk_cpu_share *share, const double *max, const double *sum, const double *f) {
+  const FN(space) w = FN(space_of)(share, 0);
+  const bool softmax = share->v->activation == SNTK_SOFTMAX;
+  const double root = sqrt((double)share->v->width);
+  FN(ready_pull)(share, &w, max, NULL);
+  for (int64_t i = 0; i < w.n; i++) {
+    w.c[i] = (REAL)(softmax ? root * FN(correction)(share, &w, max, i) / sum[i] : 1.0 / root);
+    for (int64_t l = 0; l < w.p; l++) w.r[i * w.p + l] = softmax ? (REAL)f[i * w.p + l] : 0;
+  }
+}
+
+/* Slopes of a block of neurons (rows) at the panel's samples (lanes), as slope_rows, and times `factor`. */
+static inline __attribute__((always_inline)) void FN(panel_slopes)(const FN(space) * w, const sntk_activation activation,
+                                                                   const sntk_layout layout, const FN(v) max[NV],
+                                                                   const FN(v) factor[NV], int64_t rows) {
+  REAL *const zs = w->z, *const d1s = w->d1, *const d2s = w->d2;
+  for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 8
+    for (int b = 0; b < NV; b++) {
+      const int64_t at = r * TILE + b * VL;
+      const FN(v) z = FN(load)(zs + at), zero = FN(all)(0), unit = FN(all)(1);
+      if (layout == SNTK_LAYOUT_PLAIN) {
+        const FN(v) s = activation == SNTK_RELU      ? FN(positive)(z, unit, zero)
+                        : activation == SNTK_SOFTMAX ? FN(exp_negative)(z - max[b])
+                                                     : FN(exp)(z);
+        FN(store)(zs + at, factor[b] * s);
+        continue;
+      }
+      for (int h = 0; h < (layout == SNTK_LAYOUT_PAIRED ? 2 : 1); h++) {
+        REAL *to = (h ? d2s : d1s) + at;
+        const FN(v) d = FN(load)(to);
+        const FN(v) s =
+            activation == SNTK_RELU ? FN(positive)(z + d, unit, zero) : FN(exp)((z - max[b]) + d);
+        FN(store)(to, factor[b] * s);
+      }
+    }
+}
+
+/* One output's features of a block of neurons at VL samples, into row index `row` ... of the panels. */
+static inline void FN(scatter)(const REAL *slopes, const REAL *signs, FN(v) mean, int64_t rows, int64_t row,
+                               int64_t valid, REAL *panels, int64_t stride) {
+  if (valid == VL && row % VL == 0) {
+    REAL *to = panels + row / TILE * stride * TILE + row % TILE;
+    for (int64_t r = 0; r < rows; r++)
+      FN(store)(to + r * TILE, FN(load)(slopes + r * TILE) * (FN(all)(signs[r]) - mean));
+    return;
+  }
+  for (int64_t r = 0; r < rows; r++) {
+    REAL u[VL];
+    const FN(v) value = FN(load)(slopes + r * TILE) * (FN(all)(signs[r]) - mean);
+    memcpy(u, &value, sizeof u);
+    for (int64_t j = 0; j < valid; j++)
+      panels[((row + j) / TILE * stride + r) * TILE + (row + j) % TILE] = u[j];
+  }
+}
+
+/* The panel's samples as lanes: x^T (d x TILE). */
+static void FN(gram_inputs)(const sntk_cpu_share *share, int64_t panel, void *inputs) {
+  const FN(space) w = FN(space_of)(share, 0);
+  REAL *x = (REAL *)inputs + panel * w.d * TILE;
+  for (int64_t j = 0; j < TILE; j++)
+    for (int64_t k = 0; k < w.d; k++)
+      x[k * TILE + j] = panel * TILE + j < w.n ? w.x[(panel * TILE + j) * w.d + k] : 0;
+}
+
+/* The features of columns [first, first + count) at the panel's samples, into the panels of their rows. */
+static void FN(gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inputs, int64_t first, int64_t count,
+                           void *panels, int64_t stride) {
+  const FN(space) w = FN(space_of)(share, 0);
+  const sntk_neurons *v = share->v;
+  const sntk_layout layout = v->layout;
+  const void *const layers[] = {v->base, v->shift[0], v->shift[1]};
+  const REAL *x = (const REAL *)inputs + panel * w.d * TILE;
+  REAL *const logits[] = {w.z, w.d1, w.d2}, *const weights = w.packed; /* d x BLOCK */
+  REAL *const means = w.packed + w.d * BLOCK; /* p x TILE */
+  const int64_t i0 = panel * TILE, lanes = w.n - i0 < TILE ? w.n - i0 : TILE;
+  REAL max_lanes[TILE] = {0}, factor_lanes[TILE] = {0};
+  FN(v) max[NV], factor[NV];
+  for (int64_t l = 0; l < w.p; l++)
+    for (int64_t j = 0; j < TILE; j++) means[l * TILE + j] = j < lanes ? w.r[(i0 + j) * w.p + l] : 0;
+  memcpy(max_lanes, w.max + i0, (size_t)lanes * sizeof(REAL));
+  memcpy(factor_lanes, w.c + i0, (size_t)lanes * sizeof(REAL));
+  memcpy(max, max_lanes, sizeof max);
+  memcpy(factor, factor_lanes, sizeof factor);
+  for (int64_t at = 0; at < count; at += BLOCK) {
+    const int64_t rows = count - at < BLOCK ? count - at : BLOCK;
+    for (int layer = 0; layer < w.layers; layer++) {
+      for (int64_t k = 0; k < w.d; k++) {
+        const REAL *from = (const REAL *)layers[layer] + k * v->ld + first + at;
+        if (rows == BLOCK) /* a constant size, without a call */
+          memcpy(weights + k * BLOCK, from, BLOCK * sizeof(REAL));
+        else
+          memcpy(weights + k * BLOCK, from, (size_t)rows * sizeof(REAL));
+      }
+      memset(logits[layer], 0, (size_t)(rows * TILE) * sizeof(REAL));
+      FN(transposed_add)(w.d, rows, weights, BLOCK, x, logits[layer]);
+    }
+#define CASE(activation_, layout_)                                                                                     \
+  if (v->activation == activation_ && layout == layout_) FN(panel_slopes)(&w, activation_, layout_, max, factor, rows);
+    CASE(SNTK_SOFTMAX, SNTK_LAYOUT_PLAIN)
+    CASE(SNTK_SOFTMAX, SNTK_LAYOUT_DISPLACED)
+    CASE(SNTK_SOFTMAX, SNTK_LAYOUT_PAIRED)
+    CASE(SNTK_EXP, SNTK_LAYOUT_PLAIN)
+    CASE(SNTK_EXP, SNTK_LAYOUT_DISPLACED)
+    CASE(SNTK_EXP, SNTK_LAYOUT_PAIRED)
+    CASE(SNTK_RELU, SNTK_LAYOUT_PLAIN)
+    CASE(SNTK_RELU, SNTK_LAYOUT_DISPLACED)
+    CASE(SNTK_RELU, SNTK_LAYOUT_PAIRED)
+#undef CASE
+    for (int64_t l = 0; l < w.p; l++)
+      for (int h = 0; h < w.halves; h++) {
+        const REAL *slopes = layout == SNTK_LAYOUT_PLAIN ? w.z : h ? w.d2 : w.d1;
+        const int8_t *from = v->signs + l * v->ld_signs + first + at;
+        REAL signs[BLOCK];
+        for (int64_t r = 0; r < rows; r++) signs[r] = (REAL)(h ? -from[r] : from[r]);
+        for (int64_t b = 0; b < lanes; b += VL)
+          FN(scatter)(slopes + b, signs, FN(load)(means + l * TILE + b), rows, i0 + b + w.n * l,
+                      lanes - b < VL ? lanes - b : VL, (REAL *)panels + (at + h * count) * TILE, stride);
+      }
+  }
+}
+
+/* Block row `row` of the products: blocks (row, 0 ... row), TILE x TILE each, += panels^T panels over their depth. A few
+ * depth indices at a time, so that the row's own piece stays at hand. */
+static void FN(gram_row)(int64_t row, const void *panels, int64_t depth, int64_t stride, void *blocks) {
+  enum { DEPTH = 128 };
+  const REAL *from = panels;
+  REAL *to = (REAL *)blocks + row * (row + 1) / 2 * TILE * TILE;
+  for (int64_t k = 0; k < depth; k += DEPTH) {
+    const int64_t terms = depth - k < DEPTH ? depth - k : DEPTH;
+    const REAL *a = from + (row * stride + k) * TILE;
+    for (int64_t column = 0; column <= row; column++)
+      FN(transposed_add)(terms, TILE, a, TILE, from + (column * stride + k) * TILE, to + column * TILE * TILE);
+  }
+}
+
+/* gram (rows x rows, lower triangle) += the products of block row `row`. */
+static void FN(gram_flush)(int64_t row, const void *blocks, int64_t rows, double *gram) {
+  const REAL *from = (const REAL *)blocks + row * (row + 1) / 2 * TILE * TILE;
+  for (int64_t a = row * TILE; a < (row + 1) * TILE && a < rows; a++)
+    for (int64_t column = 0; column <= row; column++) {
+      const REAL *block = from + column * TILE * TILE + (a - row * TILE) * TILE;
+      const int64_t c0 = column * TILE, left = a + 1 - c0, count = left < TILE ? left : TILE;
+      for (int64_t j = 0; j < count; j++) gram[a * rows + c0 + j] += (double)block[j];
+    }
+}
+
+#endif
 
 /* ---- the exponentials and multiply-adds alone, for tests and the machine's limits ---- */
 
