@@ -22,9 +22,9 @@
 typedef struct sntk_roofline {
   double multiply_adds[2]; /* per second, in registers; by sntk_precision */
   double gemm[2];          /* floating-point operations per second of a large matrix product */
-  double syrk[2];          /* the same of U U^T, the triangle's work counted, in the case's own shape; 0: not asked for */
-  double exponentials[2];  /* per second, the engine's own over a cached array */
-  double bandwidth;        /* bytes per second of a copy larger than the caches, read and write counted */
+  double syrk[2]; /* the same of U U^T, the triangle's work counted, in the case's own shape; 0: not asked for */
+  double exponentials[2]; /* per second, the engine's own over a cached array */
+  double bandwidth;       /* bytes per second of a copy larger than the caches, read and write counted */
 } sntk_roofline;
 
 typedef enum sntk_bench_kind { SNTK_BENCH_STEP, SNTK_BENCH_GRAM, SNTK_BENCH_RNG } sntk_bench_kind;

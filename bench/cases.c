@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "bench.h"
+#include "bench/bench.h"
 #include "engine/engine.h"
 #include "softntk/rng.h"
 
@@ -15,8 +15,8 @@
 static const double EXP_SLOTS[] = {12.0, 17.0}, SHORT_SLOTS[] = {5.0, 9.0};
 
 /* Vector slots per (sample, neuron) of a forward pass and of a gradient. Plain: the logit d, subtraction, exponential,
- * maximum and sum (softmax), signed sums p; X^T G another d, (r A - c) times the slope p + 2. Displacement of pairs: three
- * logits and two gradients a pair, the base's exponential shared. */
+ * maximum and sum (softmax), signed sums p; X^T G another d, (r A - c) times the slope p + 2. Displacement of pairs:
+ * three logits and two gradients a pair, the base's exponential shared. */
 static double forward_slots(const sntk_bench_case *c) {
   const double d = (double)c->network.dim, p = (double)c->network.outputs, e = EXP_SLOTS[c->network.precision];
   const double k = SHORT_SLOTS[c->network.precision];
@@ -189,8 +189,7 @@ sntk_status sntk_bench_run(sntk_context *ctx, const sntk_bench_case *cases, int 
     double slots;
     results[i] = (sntk_bench_result){.median = NAN};
     count_work(&cases[i], &results[i], &slots);
-    status =
-        sntk_roofline_measure(ctx, gram ? cases[i].samples * cases[i].network.outputs : 0, &results[i].limits);
+    status = sntk_roofline_measure(ctx, gram ? cases[i].samples * cases[i].network.outputs : 0, &results[i].limits);
   }
   for (int i = 0; i < count && status == SNTK_OK; i++) {
     status = prepare(&runs[i]);

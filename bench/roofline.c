@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "backends/cpu/kernels.h"
-#include "bench.h"
+#include "bench/bench.h"
 
 /* Each limit is the best of a few tries: what the machine can do, not what it did on average. */
 enum { TRIES = 5 };
@@ -48,8 +48,8 @@ static void measure_processor(const sntk_context *ctx, sntk_roofline *limits) {
             kernels->exp_f64(LENGTH, x.f64, y.f64);
         }
       }
-      limits->exponentials[type] = best_of(
-          limits->exponentials[type], (double)LENGTH * PASSES * (double)ctx->threads / (sntk_seconds() - began));
+      limits->exponentials[type] = best_of(limits->exponentials[type],
+                                           (double)LENGTH * PASSES * (double)ctx->threads / (sntk_seconds() - began));
     }
 }
 

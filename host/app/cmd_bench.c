@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "app/app.h"
-#include "bench.h"
+#include "bench/bench.h"
 
 enum { LEAST_RUNS = 7 };
 static const double LEAST_SECONDS = 3.0;
@@ -35,8 +35,8 @@ static sntk_bench_case read_case(const app *a, sntk_bench_kind kind) {
   c.network.outputs = given(config, "network.outputs", 1);
   c.network.precision =
       sntk_context_precision(a->ctx, strcmp(sntk_config_text(config, "precision"), "f64") == 0 ? SNTK_F64 : SNTK_F32);
-  c.network.form = strcmp(sntk_config_text(config, "network.form"), "displacement") == 0 ? SNTK_FORM_DISPLACEMENT
-                                                                                          : SNTK_FORM_PLAIN;
+  c.network.form =
+      strcmp(sntk_config_text(config, "network.form"), "displacement") == 0 ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
   c.network.init = step && c.network.width % 2 == 0 ? SNTK_INIT_SYMMETRIC : SNTK_INIT_IID;
   c.network.seed = (uint64_t)sntk_config_int(config, "seed");
   c.network.streamed = kind == SNTK_BENCH_GRAM && c.network.form == SNTK_FORM_PLAIN;
@@ -47,13 +47,12 @@ static sntk_bench_case read_case(const app *a, sntk_bench_kind kind) {
 static json_t *to_json(const app *a, const char *name, const sntk_bench_case *c, const sntk_bench_result *r) {
   const sntk_network_options *o = &c->network;
   const sntk_precision type = o->precision;
-  json_t *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:b}", "kind", "bench", "case",
-                          name, "activation", activations[o->activation], "samples", (json_int_t)c->samples, "dim",
-                          (json_int_t)o->dim, "outputs", (json_int_t)o->outputs, "width", (json_int_t)o->width,
-                          "precision", type == SNTK_F64 ? "f64" : "f32", "form",
-                          o->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain", "backend",
-                          sntk_context_backend(a->ctx), "threads", sntk_context_threads(a->ctx), "device",
-                          sntk_context_device(a->ctx), "emulated", sntk_context_emulated(a->ctx));
+  json_t *out = json_pack(
+      "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:b}", "kind", "bench", "case", name, "activation",
+      activations[o->activation], "samples", (json_int_t)c->samples, "dim", (json_int_t)o->dim, "outputs",
+      (json_int_t)o->outputs, "width", (json_int_t)o->width, "precision", type == SNTK_F64 ? "f64" : "f32", "form",
+      o->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain", "backend", sntk_context_backend(a->ctx), "threads",
+      sntk_context_threads(a->ctx), "device", sntk_context_device(a->ctx), "emulated", sntk_context_emulated(a->ctx));
   if (!out) return NULL;
   const struct {
     const char *key;
@@ -80,8 +79,8 @@ static json_t *to_json(const app *a, const char *name, const sntk_bench_case *c,
 }
 
 static void print_table(const char *name, const sntk_bench_case *cases, const sntk_bench_result *results, int count) {
-  static const char *const headers[] = {"case", "activation", "n",    "d",       "p",  "m",     "type",
-                                        "form", "median ms",  "q1",   "q3",      "runs", "bound ms", "share"};
+  static const char *const headers[] = {"case", "activation", "n",  "d",  "p",    "m",        "type",
+                                        "form", "median ms",  "q1", "q3", "runs", "bound ms", "share"};
   app_table *table = app_table_create((int)(sizeof headers / sizeof *headers), headers);
   for (int i = 0; i < count; i++) {
     const sntk_network_options *o = &cases[i].network;
@@ -141,5 +140,5 @@ static sntk_status run(app *a) {
 }
 
 const app_command app_cmd_bench = {
-    "bench", "Timings beside this machine's own limits: bench step|gram|rng, or compare (the three activations).", false,
-    run};
+    "bench", "Timings beside this machine's own limits: bench step|gram|rng, or compare (the three activations).",
+    false, run};

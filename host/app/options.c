@@ -254,7 +254,8 @@ sntk_status app_parse(app *a, int argc, char **argv) {
   }
   if (o->help || o->version) return SNTK_OK;
   if (!o->command)
-    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "no command; use info, train, ntk, width, sweep or bench (softntk --help)");
+    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT,
+                     "no command; use info, train, ntk, width, sweep or bench (softntk --help)");
   if (o->command->needs_config && !o->config_path && o->set_count == 0)
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "softntk %s needs a configuration file (or --set for each key)",
                      o->command->name);

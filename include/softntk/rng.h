@@ -35,6 +35,9 @@ typedef enum sntk_stream {
 /** @brief 32 random bits. */
 SNTK_API uint32_t sntk_rng_word(uint64_t seed, uint64_t stream, uint64_t index);
 
+/** @brief out[j] = sntk_rng_word(seed, stream, first + j), faster. */
+SNTK_API void sntk_rng_words(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, uint32_t *out);
+
 /** @brief Uniform in (0, 1), 52 bits, from words 2 index and 2 index + 1. */
 SNTK_API double sntk_rng_uniform(uint64_t seed, uint64_t stream, uint64_t index);
 

@@ -704,8 +704,8 @@ static double ulps(sntk_precision type, double actual, long double exact) {
 enum { BLOCK = 1024 };
 
 /* exp, or expm1 by the polynomial for |x| <= bound, of `count` numbers of the type. */
-static void exponential(const sntk_cpu_kernels *kernels, sntk_precision type, double bound, int64_t count, const void *x,
-                        void *out) {
+static void exponential(const sntk_cpu_kernels *kernels, sntk_precision type, double bound, int64_t count,
+                        const void *x, void *out) {
   if (type == SNTK_F32 && bound == 0.0) kernels->exp_f32(count, x, out);
   if (type == SNTK_F64 && bound == 0.0) kernels->exp_f64(count, x, out);
   if (type == SNTK_F32 && bound > 0.0) kernels->expm1_f32(count, bound, x, out);

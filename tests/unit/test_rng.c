@@ -133,6 +133,22 @@ static void batches_equal_singles_wherever_they_begin(void **state) {
     }
 }
 
+static void batches_of_words_equal_single_words(void **state) {
+  (void)state;
+  enum { LONGEST = 1100 };
+  static const uint64_t firsts[] = {0, 1, 3, 255, 256, UINT64_C(0x3fffffffd), UINT64_C(0x7fffffffffff)};
+  static const int64_t counts[] = {0, 1, 5, 255, 256, 257, LONGEST};
+  uint32_t *out = pool(LONGEST + 1, sizeof *out);
+  for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++)
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+      out[counts[c]] = 77;
+      sntk_rng_words(UINT64_C(0x123456789abcdef), 4, firsts[f], counts[c], out);
+      for (int64_t j = 0; j < counts[c]; j++)
+        assert_int_equal(out[j], sntk_rng_word(UINT64_C(0x123456789abcdef), 4, firsts[f] + (uint64_t)j));
+      assert_int_equal(out[counts[c]], 77);
+    }
+}
+
 static void a_sequence_is_the_prefix_of_a_longer_one(void **state) {
   (void)state;
   enum { SHORT = 3001, LONG = 2 * SHORT };
@@ -215,6 +231,7 @@ int main(void) {
       TEST(uniforms_are_the_top_bits_of_two_words),
       TEST(normals_are_box_muller),
       TEST(batches_equal_singles_wherever_they_begin),
+      TEST(batches_of_words_equal_single_words),
       TEST(a_sequence_is_the_prefix_of_a_longer_one),
       TEST(seeds_and_streams_are_unrelated),
       TEST(moments_and_tails),

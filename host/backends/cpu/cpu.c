@@ -25,12 +25,12 @@
  * matrix's inputs), numbers being generated, panels of features, their products. */
 enum { SCRATCH_SHARES, SCRATCH_WORK, SCRATCH_SUMS, SCRATCH_NORMALS, SCRATCH_PANELS, SCRATCH_GRAM, SCRATCHES };
 
-/* Neurons generated at a time: a neuron's numbers are contiguous in the stream, a column in memory. Work spaces start at
- * borders of cache lines. */
+/* Neurons generated at a time: a neuron's numbers are contiguous in the stream, a column in memory. Work spaces start
+ * at borders of cache lines. */
 enum { GENERATE = 256, WORK_ALIGNMENT = 64 };
 
-/* Features of a slab of the Gram matrix, about a second-level cache's half, in so many columns; and what all threads may
- * take together before they share panels and products (the engine plans for as much). */
+/* Features of a slab of the Gram matrix, about a second-level cache's half, in so many columns; and what all threads
+ * may take together before they share panels and products (the engine plans for as much). */
 enum { GRAM_SLAB_BYTES = 1 << 20, GRAM_COLUMNS_MIN = 128, GRAM_COLUMNS = 4096, GRAM_PRIVATE_BYTES = 1 << 25 };
 enum { LIBRARY_SLAB_BYTES = 1 << 25 }; /* features at a time where the library multiplies */
 
@@ -127,7 +127,8 @@ static int64_t cpu_scratch_bytes(const sntk_context *ctx, int64_t samples, int64
                                  sntk_precision type) {
   (void)type;
   const int64_t sums = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 2)), sizeof(double));
-  const int64_t normals = sntk_size_mul(sntk_size_mul(dim, GENERATE + 1), sizeof(float));
+  const int64_t longer = dim > outputs ? dim : outputs;
+  const int64_t normals = sntk_size_mul(sntk_size_mul(longer, GENERATE + 1), sizeof(float));
   const int64_t one = sntk_size_add(sntk_size_add(work_bytes(ctx, samples, dim, outputs), sums), normals);
   return sntk_size_mul(one, ctx->threads);
 }
@@ -250,14 +251,22 @@ static sntk_status cpu_random_weights(sntk_context *ctx, const sntk_source *sour
 
 static sntk_status cpu_random_signs(sntk_context *ctx, const sntk_source *source, int64_t first, sntk_neurons *v) {
   const bool halved = source->symmetric && v->layout != SNTK_LAYOUT_PAIRED;
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(v->count * v->outputs * 8))
-  for (int64_t r = 0; r < v->count; r++) {
-    const int64_t q = halved ? (first + r) / 2 : first + r;
-    const int flip = halved && (first + r) % 2 ? -1 : 1;
-    for (int64_t l = 0; l < v->outputs; l++) {
-      const uint32_t word = sntk_rng_word(source->seed, SNTK_STREAM_SIGNS, (uint64_t)(l + v->outputs * q));
-      v->signs[l * v->ld_signs + r] = (int8_t)(word >> 31 ? -flip : flip);
-    }
+  const int64_t p = v->outputs, blocks = (v->count + GENERATE - 1) / GENERATE;
+  uint32_t *buffers;
+  SNTK_TRY(
+      scratch(ctx, SCRATCH_NORMALS, (int64_t)ctx->threads * (GENERATE + 1) * p, sizeof *buffers, (void **)&buffers));
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(v->count * p * 8))
+  for (int64_t block = 0; block < blocks; block++) {
+    uint32_t *words = buffers + (int64_t)omp_get_thread_num() * (GENERATE + 1) * p;
+    const int64_t at = block * GENERATE, end = at + GENERATE < v->count ? at + GENERATE : v->count;
+    const int64_t q0 = halved ? (first + at) / 2 : first + at, q1 = halved ? (first + end - 1) / 2 : first + end - 1;
+    sntk_rng_words(source->seed, SNTK_STREAM_SIGNS, (uint64_t)(p * q0), (q1 - q0 + 1) * p, words);
+    for (int64_t l = 0; l < p; l++)
+      for (int64_t r = at; r < end; r++) {
+        const int64_t q = halved ? (first + r) / 2 : first + r;
+        const int flip = halved && (first + r) % 2 ? -1 : 1;
+        v->signs[l * v->ld_signs + r] = (int8_t)(words[(q - q0) * p + l] >> 31 ? -flip : flip);
+      }
   }
   return SNTK_OK;
 }
@@ -316,8 +325,7 @@ static sntk_status cpu_descent(sntk_context *ctx, sntk_neurons *v, const sntk_sa
   SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
   if (next) SNTK_TRY(own_statistics(ctx, v, next, count, &own));
 #pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
-  for (int i = 0; i < count; i++)
-    passes_of(ctx, v->type)->descent(&shares[i], pull, eta, next ? &own[i] : NULL);
+  for (int i = 0; i < count; i++) passes_of(ctx, v->type)->descent(&shares[i], pull, eta, next ? &own[i] : NULL);
   for (int i = 0; i < count; i++) {
     norms[0] += shares[i].norms[0];
     norms[1] += shares[i].norms[1];
@@ -401,8 +409,8 @@ static gram_shape shape_of_gram(const sntk_context *ctx, sntk_precision type, in
 }
 
 /* U U^T of columns [first, first + count) into products, by one thread. */
-static void multiply_alone(const sntk_cpu_passes *passes, const gram_shape *g, sntk_cpu_share *share, const void *inputs,
-                           void *panels, void *products) {
+static void multiply_alone(const sntk_cpu_passes *passes, const gram_shape *g, sntk_cpu_share *share,
+                           const void *inputs, void *panels, void *products) {
   for (int64_t at = 0; at < share->count; at += g->columns) {
     const int64_t here = share->count - at < g->columns ? share->count - at : g->columns;
     for (int64_t panel = 0; panel < g->sample_panels; panel++)

@@ -39,8 +39,8 @@ typedef int64_t i_f64 __attribute__((vector_size(VECTOR_BYTES)));
 typedef v_f32 memory_f32 __attribute__((may_alias)); /* numbers in memory, read as vectors */
 typedef v_f64 memory_f64 __attribute__((may_alias));
 
-/* larger, smaller: the second operand where either is NaN. positive(x, a, b): a where x > 0, else b. any_above(a, b): is
- * a > b in some lane? scale(q, shifted, n): q 2^n, the low bits of `shifted` being n. */
+/* larger, smaller: the second operand where either is NaN. positive(x, a, b): a where x > 0, else b. any_above(a, b):
+ * is a > b in some lane? scale(q, shifted, n): q 2^n, the low bits of `shifted` being n. */
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 static inline v_f32 larger_f32(v_f32 a, v_f32 b) { return (v_f32)_mm512_max_ps((__m512)a, (__m512)b); }
 static inline v_f64 larger_f64(v_f64 a, v_f64 b) { return (v_f64)_mm512_max_pd((__m512d)a, (__m512d)b); }
@@ -54,9 +54,7 @@ static inline v_f64 positive_f64(v_f64 x, v_f64 a, v_f64 b) {
   return (v_f64)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)x, _mm512_setzero_pd(), _CMP_GT_OQ), (__m512d)b,
                                      (__m512d)a);
 }
-static inline bool any_above_f32(v_f32 a, v_f32 b) {
-  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) != 0;
-}
+static inline bool any_above_f32(v_f32 a, v_f32 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) != 0; }
 static inline bool any_above_f64(v_f64 a, v_f64 b) {
   return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ) != 0;
 }
@@ -114,8 +112,9 @@ static inline v_f64 scale_f64(v_f64 q, v_f64 shifted, v_f64 n) {
 }
 #endif
 
-/* What exp's argument is clamped to. Above: the result is not finite. Below: AVX-512 scales into subnormal numbers and to
- * zero; the others add to the exponent, down to 2^-127 2^0, whose bits are zero: -127 ln 2 and -1023 ln 2, rounded up. */
+/* What exp's argument is clamped to. Above: the result is not finite. Below: AVX-512 scales into subnormal numbers and
+ * to zero; the others add to the exponent, down to 2^-127 2^0, whose bits are zero: -127 ln 2 and -1023 ln 2, rounded
+ * up. */
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #define EXP_LOWEST_f32 (-120.0f)
 #define EXP_LOWEST_f64 (-800.0)
@@ -132,7 +131,7 @@ enum { EXP_TERMS_f32 = 5, TENTH_TERMS_f32 = 4, ONE_TERMS_f32 = 8 };
 #define LARGEST_f32 FLT_MAX
 static const float exp_terms_f32[] = {0x1.6a23cap-10f, 0x1.123a2p-7f, 0x1.5558f2p-5f, 0x1.555492p-3f, 0x1.fffffcp-2f};
 static const float tenth_terms_f32[] = {0x1.1114dap-7f, 0x1.55799cp-5f, 0x1.555556p-3f, 0x1.fffffep-2f};
-static const float one_terms_f32[] = {0x1.720bap-19f,  0x1.aa5868p-16f, 0x1.a03c7ep-13f, 0x1.6bf91ap-10f,
+static const float one_terms_f32[] = {0x1.720bap-19f, 0x1.aa5868p-16f, 0x1.a03c7ep-13f, 0x1.6bf91ap-10f,
                                       0x1.1110a4p-7f, 0x1.555594p-5f,  0x1.555556p-3f,  0x1p-1f};
 
 enum { EXP_TERMS_f64 = 10, TENTH_TERMS_f64 = 8, ONE_TERMS_f64 = 14 };
@@ -148,11 +147,10 @@ static const double exp_terms_f64[] = {
 static const double tenth_terms_f64[] = {0x1.71df520d7819ep-19, 0x1.a03498e7aefddp-16, 0x1.a01a0278a8b77p-13,
                                          0x1.6c16c0a0612edp-10, 0x1.111111110a08bp-7,  0x1.5555555559d6ep-5,
                                          0x1.5555555555559p-3,  0x1.ffffffffffffep-2};
-static const double one_terms_f64[] = {0x1.ae89a5f2ed997p-41, 0x1.99db22e848090p-37, 0x1.612fe6afa85f1p-33,
-                                       0x1.1ee44c0cac750p-29, 0x1.ae642ccf48a38p-26, 0x1.27e5095500169p-22,
-                                       0x1.71de3a93f2678p-19, 0x1.a01a018a08943p-16, 0x1.a01a019fbffd8p-13,
-                                       0x1.6c16c16c2891ep-10, 0x1.11111111114b8p-7,  0x1.555555555548fp-5,
-                                       0x1.5555555555552p-3,  0x1.0000000000000p-1};
+static const double one_terms_f64[] = {
+    0x1.ae89a5f2ed997p-41, 0x1.99db22e848090p-37, 0x1.612fe6afa85f1p-33, 0x1.1ee44c0cac750p-29, 0x1.ae642ccf48a38p-26,
+    0x1.27e5095500169p-22, 0x1.71de3a93f2678p-19, 0x1.a01a018a08943p-16, 0x1.a01a019fbffd8p-13, 0x1.6c16c16c2891ep-10,
+    0x1.11111111114b8p-7,  0x1.555555555548fp-5,  0x1.5555555555552p-3,  0x1.0000000000000p-1};
 
 /* Vectors of float64 for what a step adds up, from REAL in memory. */
 enum { DL = VECTOR_BYTES / (int)sizeof(double) };
@@ -176,9 +174,9 @@ static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)t
 #define REAL_TYPE SNTK_F32
 #define VL (VECTOR_BYTES / (int)sizeof(REAL))
 #define TILE (NV * VL)
+#include "backends/cpu/passes.h"
 #include "backends/cpu/simd.h"
 #include "backends/cpu/tile.h"
-#include "backends/cpu/passes.h"
 #undef REAL
 #undef FN
 #undef REAL_TYPE
@@ -186,9 +184,9 @@ static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)t
 #define REAL double
 #define FN(name) name##_f64
 #define REAL_TYPE SNTK_F64
+#include "backends/cpu/passes.h"
 #include "backends/cpu/simd.h"
 #include "backends/cpu/tile.h"
-#include "backends/cpu/passes.h"
 #undef REAL
 #undef FN
 #undef REAL_TYPE
@@ -206,7 +204,7 @@ static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)t
   {                                                                                                                    \
     .tile = NV * VECTOR_BYTES / (int64_t)sizeof(type), .work_bytes = work_bytes_##suffix,                              \
     .statistics = statistics_##suffix, .gradient = gradient_##suffix, .descent = descent_##suffix,                     \
-    .push = push_##suffix, .features = features_##suffix, SNTK_GRAM(suffix)                                                               \
+    .push = push_##suffix, .features = features_##suffix, SNTK_GRAM(suffix)                                            \
   }
 
 extern const sntk_cpu_kernels SNTK_JOIN(sntk_cpu_kernels_, SNTK_ISA);

@@ -45,11 +45,12 @@ typedef struct sntk_cpu_passes {
   /* Feature rows, see sntk_backend.features; u points to the row's column 0 of v. */
   void (*features)(sntk_cpu_share *share, const double *max, const double *sum, const double *f, void *u, int64_t ld);
 
-  /* The Gram matrix by slabs of columns; NULL where the matrix library is the better choice. gram_ready once a call for each thread's work space, gram_inputs for each panel
-   * of `tile` samples (inputs: panels x dim x tile). Then for each slab gram_panel for each of these, which writes panels
-   * of `tile` feature rows (stride x tile; the indices of a pair's second neuron follow at + count), and gram_row for
-   * each block row of the products (tile x tile blocks of the lower triangle, row by row). gram_flush adds a block row
-   * to the matrix in float64. Any thread may take any panel or row. */
+  /* The Gram matrix by slabs of columns; NULL where the matrix library is the better choice. gram_ready once a call for
+   * each thread's work space, gram_inputs for each panel of `tile` samples (inputs: panels x dim x tile). Then for each
+   * slab gram_panel for each of these, which writes panels of `tile` feature rows (stride x tile; the indices of a
+   * pair's second neuron follow at + count), and gram_row for each block row of the products (tile x tile blocks of the
+   * lower triangle, row by row). gram_flush adds a block row to the matrix in float64. Any thread may take any panel or
+   * row. */
   void (*gram_ready)(sntk_cpu_share *share, const double *max, const double *sum, const double *f);
   void (*gram_inputs)(const sntk_cpu_share *share, int64_t panel, void *inputs);
   void (*gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inputs, int64_t first, int64_t count,
@@ -61,8 +62,8 @@ typedef struct sntk_cpu_passes {
 typedef struct sntk_cpu_kernels {
   const char *name;
   sntk_cpu_passes passes[2]; /* by sntk_precision */
-  /* The vector exponentials, for their test: out = exp(x), and expm1(x) by the polynomial for |x| <= `bound` (0.1, 1, or
-   * anything larger for the general one). */
+  /* The vector exponentials, for their test: out = exp(x), and expm1(x) by the polynomial for |x| <= `bound` (0.1, 1,
+   * or anything larger for the general one). */
   void (*exp_f32)(int64_t count, const float *x, float *out);
   void (*exp_f64)(int64_t count, const double *x, double *out);
   void (*expm1_f32)(int64_t count, double bound, const float *x, float *out);

@@ -34,7 +34,7 @@ typedef struct FN(space) {
   int layers, halves;
   int64_t chunk; /* tiles */
   REAL *packed;
-  FN(tile) *tiles;
+  FN(tile) * tiles;
   REAL *gradient[2];             /* d x TILE */
   REAL *z, *d1, *d2, *ra, *dots; /* BLOCK x TILE: logits of base and shifts; R A or x . v1, and x . v2 */
   REAL *ref, *sum, *t;           /* of a block of samples: BLOCK, BLOCK x VL, BLOCK x ldt */
@@ -144,8 +144,7 @@ static void FN(pack_tile)(const sntk_cpu_share *share, const FN(space) * w, int6
   }
   if (w->p > LANE_OUTPUTS)
     for (int64_t j = 0; j < TILE; j++)
-      for (int64_t l = 0; l < w->ldt; l++)
-        tile->signs_t[j * w->ldt + l] = l < w->p ? tile->signs[l * TILE + j] : 0;
+      for (int64_t l = 0; l < w->ldt; l++) tile->signs_t[j * w->ldt + l] = l < w->p ? tile->signs[l * TILE + j] : 0;
 }
 
 /* Packs the chunk that starts at column `at`: the number of tiles. */
@@ -186,8 +185,8 @@ static void FN(find_bad)(sntk_cpu_share *share, int64_t i0, int64_t rows, const 
   }
 }
 
-/* Logits of base and shifts into z, d1, d2. Columns past the last neuron get a base logit so low that nothing is left of
- * them after the exponential. */
+/* Logits of base and shifts into z, d1, d2. Columns past the last neuron get a base logit so low that nothing is left
+ * of them after the exponential. */
 static inline void FN(project)(sntk_cpu_share *share, const FN(space) * w, const FN(tile) * tile, int64_t i0,
                                int64_t rows) {
   REAL *const to[] = {w->z, w->d1, w->d2};
@@ -404,8 +403,7 @@ static void FN(chunk_statistics)(sntk_cpu_share *share, const FN(space) * w, int
   for (int64_t i0 = 0; i0 < w->n; i0 += BLOCK) {
     const int64_t rows = w->n - i0 < BLOCK ? w->n - i0 : BLOCK;
     FN(begin_block)(share, w, own->max, i0, rows);
-    for (int64_t tile = 0; tile < tiles; tile++)
-      FN(block_statistics)(share, w, &w->tiles[tile], i0, rows, &shift_top);
+    for (int64_t tile = 0; tile < tiles; tile++) FN(block_statistics)(share, w, &w->tiles[tile], i0, rows, &shift_top);
     FN(end_block)(share, w, i0, rows, own);
   }
   const double top = (double)FN(max_lanes)(shift_top);
@@ -456,14 +454,10 @@ static inline __attribute__((always_inline)) void FN(slope_rows)(const FN(space)
     for (int b = 0; b < NV; b++) {
       const int64_t at = i * TILE + b * VL;
       const FN(v) z = FN(load)(zs + at);
-      const FN(v) ra = kind == PULL_ONE    ? r * FN(load)(signs + b * VL)
-                       : kind == PULL_MANY ? FN(load)(ras + at)
-                                           : zero;
+      const FN(v) ra = kind == PULL_ONE ? r * FN(load)(signs + b * VL) : kind == PULL_MANY ? FN(load)(ras + at) : zero;
       FN(v) s1, s2 = zero;
       if (layout == SNTK_LAYOUT_PLAIN) {
-        s1 = relu                         ? FN(positive)(z, unit, zero)
-             : activation == SNTK_SOFTMAX ? FN(exp_negative)(z - max)
-                                          : FN(exp)(z);
+        s1 = relu ? FN(positive)(z, unit, zero) : activation == SNTK_SOFTMAX ? FN(exp_negative)(z - max) : FN(exp)(z);
       } else {
         const FN(v) d1 = FN(load)(d1s + at), d2 = paired ? FN(load)(d2s + at) : zero;
         if (relu) {
@@ -549,8 +543,8 @@ static void FN(gradient)(sntk_cpu_share *share, const sntk_pull *pull, void *con
   }
 }
 
-/* w -= eta g over a tile, whose columns are then written back; norms: |update|^2, |stored - update|^2, lane by lane. All
- * in float64, so that an update below the type's smallest number still counts as lost. */
+/* w -= eta g over a tile, whose columns are then written back; norms: |update|^2, |stored - update|^2, lane by lane.
+ * All in float64, so that an update below the type's smallest number still counts as lost. */
 static void FN(descend)(const FN(space) * w, const FN(tile) * tile, double eta, REAL *gradient, REAL *packed,
                         REAL *weights, int64_t ld, v_f64 norms[2]) {
   v_f64 square = norms[0], lost = norms[1];
@@ -586,8 +580,8 @@ static void FN(descent)(sntk_cpu_share *share, const sntk_pull *pull, double eta
       FN(tile) *tile = &w.tiles[t];
       FN(tile_gradient)(share, &w, tile);
       for (int h = 0; h < w.halves; h++)
-        FN(descend)(&w, tile, eta, w.gradient[h], tile->layer[plain ? 0 : 1 + h], plain ? v->base : v->shift[h], v->ld,
-                    norms);
+        FN(descend)
+        (&w, tile, eta, w.gradient[h], tile->layer[plain ? 0 : 1 + h], plain ? v->base : v->shift[h], v->ld, norms);
     }
     if (next) FN(chunk_statistics)(share, &w, tiles, next);
   }
@@ -677,8 +671,8 @@ static void FN(features)(sntk_cpu_share *share, const double *max, const double 
   const double root = sqrt((double)share->v->width);
   FN(ready_pull)(share, &w, max, NULL);
   for (int64_t i = 0; i < w.n; i++)
-    w.c[i] = (REAL)(share->v->activation == SNTK_SOFTMAX ? root * FN(correction)(share, &w, max, i) / sum[i]
-                                                         : 1.0 / root);
+    w.c[i] =
+        (REAL)(share->v->activation == SNTK_SOFTMAX ? root * FN(correction)(share, &w, max, i) / sum[i] : 1.0 / root);
   for (int64_t at = share->first; at < share->first + share->count; at += w.chunk * TILE) {
     const int64_t tiles = FN(pack_chunk)(share, &w, at, NULL, 0);
     for (int64_t i0 = 0; i0 < w.n; i0 += BLOCK)
@@ -708,7 +702,8 @@ static void FN(gram_ready)(sntk_cpu_share *share, const double *max, const doubl
 }
 
 /* Slopes of a block of neurons (rows) at the panel's samples (lanes), as slope_rows, and times `factor`. */
-static inline __attribute__((always_inline)) void FN(panel_slopes)(const FN(space) * w, const sntk_activation activation,
+static inline __attribute__((always_inline)) void FN(panel_slopes)(const FN(space) * w,
+                                                                   const sntk_activation activation,
                                                                    const sntk_layout layout, const FN(v) max[NV],
                                                                    const FN(v) factor[NV], int64_t rows) {
   REAL *const zs = w->z, *const d1s = w->d1, *const d2s = w->d2;
@@ -727,8 +722,7 @@ static inline __attribute__((always_inline)) void FN(panel_slopes)(const FN(spac
       for (int h = 0; h < (layout == SNTK_LAYOUT_PAIRED ? 2 : 1); h++) {
         REAL *to = (h ? d2s : d1s) + at;
         const FN(v) d = FN(load)(to);
-        const FN(v) s =
-            activation == SNTK_RELU ? FN(positive)(z + d, unit, zero) : FN(exp)((z - max[b]) + d);
+        const FN(v) s = activation == SNTK_RELU ? FN(positive)(z + d, unit, zero) : FN(exp)((z - max[b]) + d);
         FN(store)(to, factor[b] * s);
       }
     }
@@ -747,8 +741,7 @@ static inline void FN(scatter)(const REAL *slopes, const REAL *signs, FN(v) mean
     REAL u[VL];
     const FN(v) value = FN(load)(slopes + r * TILE) * (FN(all)(signs[r]) - mean);
     memcpy(u, &value, sizeof u);
-    for (int64_t j = 0; j < valid; j++)
-      panels[((row + j) / TILE * stride + r) * TILE + (row + j) % TILE] = u[j];
+    for (int64_t j = 0; j < valid; j++) panels[((row + j) / TILE * stride + r) * TILE + (row + j) % TILE] = u[j];
   }
 }
 
@@ -757,8 +750,7 @@ static void FN(gram_inputs)(const sntk_cpu_share *share, int64_t panel, void *in
   const FN(space) w = FN(space_of)(share, 0);
   REAL *x = (REAL *)inputs + panel * w.d * TILE;
   for (int64_t j = 0; j < TILE; j++)
-    for (int64_t k = 0; k < w.d; k++)
-      x[k * TILE + j] = panel * TILE + j < w.n ? w.x[(panel * TILE + j) * w.d + k] : 0;
+    for (int64_t k = 0; k < w.d; k++) x[k * TILE + j] = panel * TILE + j < w.n ? w.x[(panel * TILE + j) * w.d + k] : 0;
 }
 
 /* The features of columns [first, first + count) at the panel's samples, into the panels of their rows. */
@@ -770,7 +762,7 @@ static void FN(gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inp
   const void *const layers[] = {v->base, v->shift[0], v->shift[1]};
   const REAL *x = (const REAL *)inputs + panel * w.d * TILE;
   REAL *const logits[] = {w.z, w.d1, w.d2}, *const weights = w.packed; /* d x BLOCK */
-  REAL *const means = w.packed + w.d * BLOCK; /* p x TILE */
+  REAL *const means = w.packed + w.d * BLOCK;                          /* p x TILE */
   const int64_t i0 = panel * TILE, lanes = w.n - i0 < TILE ? w.n - i0 : TILE;
   REAL max_lanes[TILE] = {0}, factor_lanes[TILE] = {0};
   FN(v) max[NV], factor[NV];
@@ -812,14 +804,15 @@ static void FN(gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inp
         REAL signs[BLOCK];
         for (int64_t r = 0; r < rows; r++) signs[r] = (REAL)(h ? -from[r] : from[r]);
         for (int64_t b = 0; b < lanes; b += VL)
-          FN(scatter)(slopes + b, signs, FN(load)(means + l * TILE + b), rows, i0 + b + w.n * l,
-                      lanes - b < VL ? lanes - b : VL, (REAL *)panels + (at + h * count) * TILE, stride);
+          FN(scatter)
+          (slopes + b, signs, FN(load)(means + l * TILE + b), rows, i0 + b + w.n * l, lanes - b < VL ? lanes - b : VL,
+           (REAL *)panels + (at + h * count) * TILE, stride);
       }
   }
 }
 
-/* Block row `row` of the products: blocks (row, 0 ... row), TILE x TILE each, += panels^T panels over their depth. A few
- * depth indices at a time, so that the row's own piece stays at hand. */
+/* Block row `row` of the products: blocks (row, 0 ... row), TILE x TILE each, += panels^T panels over their depth. A
+ * few depth indices at a time, so that the row's own piece stays at hand. */
 static void FN(gram_row)(int64_t row, const void *panels, int64_t depth, int64_t stride, void *blocks) {
   enum { DEPTH = 128 };
   const REAL *from = panels;

@@ -35,7 +35,7 @@ static inline REAL FN(max_lanes)(FN(v) x) {
 }
 
 /* n and r of x; the low bits of `shifted` are n. */
-static inline FN(v) FN(reduce)(FN(v) x, FN(v) *shifted, FN(v) *n) {
+static inline FN(v) FN(reduce)(FN(v) x, FN(v) * shifted, FN(v) * n) {
   *shifted = x * FN(LOG2E) + FN(SHIFT);
   *n = *shifted - FN(SHIFT);
   return (x - *n * FN(LN2_HIGH)) - *n * FN(LN2_LOW);
@@ -60,14 +60,10 @@ static inline FN(v) FN(exp_reduced)(FN(v) x) {
 static inline FN(v) FN(exp_negative)(FN(v) x) { return FN(exp_reduced)(FN(larger)(FN(all)(FN(EXP_LOWEST)), x)); }
 
 /* exp(x) for any x; not finite where the result is too large. */
-static inline FN(v) FN(exp)(FN(v) x) {
-  return FN(exp_negative)(FN(smaller)(FN(all)(FN(EXP_HIGHEST)), x));
-}
+static inline FN(v) FN(exp)(FN(v) x) { return FN(exp_negative)(FN(smaller)(FN(all)(FN(EXP_HIGHEST)), x)); }
 
 /* exp(x) - 1 for |x| <= 0.1 and for |x| <= 1, without reduction. */
-static inline FN(v) FN(expm1_tenth)(FN(v) x) {
-  return (FN(horner)(x, FN(tenth_terms), FN(TENTH_TERMS)) * x + 1) * x;
-}
+static inline FN(v) FN(expm1_tenth)(FN(v) x) { return (FN(horner)(x, FN(tenth_terms), FN(TENTH_TERMS)) * x + 1) * x; }
 static inline FN(v) FN(expm1_one)(FN(v) x) { return (FN(horner)(x, FN(one_terms), FN(ONE_TERMS)) * x + 1) * x; }
 
 /* exp(x) - 1, |x| clamped to 60: a shift beyond 2 makes the engine move the base and take the statistics anew, so a

@@ -1,7 +1,8 @@
 /* Products of small tiles, kept in registers: included by kernels.c once a type, after simd.h.
  *
  * A tile is NV vectors of neurons (TILE numbers) by up to NS rows; packed operands have TILE columns and are aligned.
- * Every sum runs over its terms in order, whatever the number of rows, so the bits do not depend on how rows are grouped.
+ * Every sum runs over its terms in order, whatever the number of rows, so the bits do not depend on how rows are
+ * grouped.
  *
  * SPDX-License-Identifier: MIT */
 
@@ -92,15 +93,27 @@ static inline __attribute__((always_inline)) void FN(outputs_rows)(const int row
 
 /* `count` things in groups of at most NS, as equal as can be: calls f(size, start) with the size a constant. */
 #define FOR_GROUPS(count, f)                                                                                           \
-  for (int64_t groups_ = ((count) + NS - 1) / NS, group_ = 0, start_ = 0; group_ < groups_; group_++) {               \
+  for (int64_t groups_ = ((count) + NS - 1) / NS, group_ = 0, start_ = 0; group_ < groups_; group_++) {                \
     const int64_t size_ = (count) / groups_ + (group_ < (count) % groups_);                                            \
     switch (size_) {                                                                                                   \
-    case 1: f(1, start_); break;                                                                                       \
-    case 2: f(2, start_); break;                                                                                       \
-    case 3: f(3, start_); break;                                                                                       \
-    case 4: f(4, start_); break;                                                                                       \
-    case 5: f(5, start_); break;                                                                                       \
-    default: f(6, start_); break;                                                                                      \
+      case 1:                                                                                                          \
+        f(1, start_);                                                                                                  \
+        break;                                                                                                         \
+      case 2:                                                                                                          \
+        f(2, start_);                                                                                                  \
+        break;                                                                                                         \
+      case 3:                                                                                                          \
+        f(3, start_);                                                                                                  \
+        break;                                                                                                         \
+      case 4:                                                                                                          \
+        f(4, start_);                                                                                                  \
+        break;                                                                                                         \
+      case 5:                                                                                                          \
+        f(5, start_);                                                                                                  \
+        break;                                                                                                         \
+      default:                                                                                                         \
+        f(6, start_);                                                                                                  \
+        break;                                                                                                         \
     }                                                                                                                  \
     start_ += size_;                                                                                                   \
   }
