@@ -174,9 +174,11 @@ static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)t
 #define REAL_TYPE SNTK_F32
 #define VL (VECTOR_BYTES / (int)sizeof(REAL))
 #define TILE (NV * VL)
-#include "backends/cpu/passes.h"
 #include "backends/cpu/simd.h"
+
 #include "backends/cpu/tile.h"
+
+#include "backends/cpu/passes.h"
 #undef REAL
 #undef FN
 #undef REAL_TYPE
@@ -184,9 +186,11 @@ static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)t
 #define REAL double
 #define FN(name) name##_f64
 #define REAL_TYPE SNTK_F64
-#include "backends/cpu/passes.h"
 #include "backends/cpu/simd.h"
+
 #include "backends/cpu/tile.h"
+
+#include "backends/cpu/passes.h"
 #undef REAL
 #undef FN
 #undef REAL_TYPE
