@@ -11,6 +11,18 @@ setup() {
   unset OMP_NUM_THREADS SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_COUNT SLURM_PROCID SLURM_NTASKS OMPI_COMM_WORLD_RANK \
     OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE SNTK_PYTHON
   export CUDA_VISIBLE_DEVICES="" # a machine with a device must refuse --backend cuda as one without
+  # SOFTNTK_BACKEND runs every case on that backend where the case names none: the last --backend counts.
+  if [ -n "${SOFTNTK_BACKEND:-}" ]; then
+    cat >"$BATS_FILE_TMPDIR/softntk" <<SH
+#!/bin/sh
+case "\$1" in
+train | ntk | width | sweep) command=\$1; shift; exec "$SOFTNTK" "\$command" --backend "$SOFTNTK_BACKEND" "\$@" ;;
+*) exec "$SOFTNTK" "\$@" ;;
+esac
+SH
+    chmod +x "$BATS_FILE_TMPDIR/softntk"
+    SOFTNTK=$BATS_FILE_TMPDIR/softntk
+  fi
 }
 
 fail() {
