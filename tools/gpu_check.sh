@@ -94,15 +94,8 @@ for tool in memcheck racecheck synccheck initcheck; do
 done
 if [ -f "$work/failed.md" ]; then cat "$work/failed.md" >>"$text"; fi
 
-# seconds_of KEY COMMAND...: the median of three runs' KEY in the JSON line.
-seconds_of() {
-  key=$1
-  shift
-  for _ in 1 2 3; do
-    "$softntk" "$@" --json --quiet --out "$work/time" 2>>"$work/time.log" | sed -n "s/.*\"$key\":\([0-9.e+-]*\).*/\1/p"
-    rm -rf "$work/time"
-  done | sort -g | sed -n 2p
-}
+# seconds_of ARGUMENTS...: the median time of a run of the benchmark.
+seconds_of() { "$softntk" bench "$@" --json 2>>"$work/time.log" | sed -n 's/.*"median_s":\([0-9.e+-]*\).*/\1/p'; }
 
 row() { # SHAPE CPU_SECONDS CUDA_SECONDS UNITS
   say "| $1 | $(awk -v a="$2" -v b="$3" -v u="$4" 'BEGIN {
@@ -111,25 +104,22 @@ row() { # SHAPE CPU_SECONDS CUDA_SECONDS UNITS
 }
 
 echo "Timing ..."
-say "" "## Times" "" "float32, softmax, one output, median of three runs. Steps a second of \`train\` after its set-up:" "" \
+say "" "## Times" "" "\`softntk bench\`, float32, softmax, one output, medians. Steps a second:" "" \
   "| n, d, m, form | cpu | cuda | ratio |" "| --- | --- | --- | --- |"
 for shape in "256 16 65536 plain" "1024 32 131072 plain" "1024 32 131072 displacement" "1024 128 65536 plain"; do
   # shellcheck disable=SC2086
   set -- $shape
-  common="--set data.source=sphere --set data.samples=$1 --set data.dim=$2 --set network.width=$3 --set network.form=$4 --set network.activation=softmax"
-  common="$common --set train.eta=0.01 --set train.tolerance=0 --set train.record_every=0"
+  common="--samples $1 --dim $2 --width $3 --form $4"
   # shellcheck disable=SC2086
-  row "$1, $2, $3, $4" "$(seconds_of train_seconds train $common --backend cpu --set train.steps=5 | awk '{ print $1 / 5 }')" \
-    "$(seconds_of train_seconds train $common --backend cuda --set train.steps=200 | awk '{ print $1 / 200 }')" 1
+  row "$1, $2, $3, $4" "$(seconds_of step $common --backend cpu)" "$(seconds_of step $common --backend cuda)" 1
 done
-say "" "Seconds of the Gram matrix (\`ntk\` without its eigenvalues and limit):" "" "| n, d, m | cpu | cuda | ratio |" "| --- | --- | --- | --- |"
+say "" "Seconds of the Gram matrix, statistics and random weights included:" "" "| n, d, m | cpu | cuda | ratio |" "| --- | --- | --- | --- |"
 for shape in "256 16 65536" "1024 32 65536" "4096 32 65536"; do
   # shellcheck disable=SC2086
   set -- $shape
-  common="--set data.source=sphere --set data.samples=$1 --set data.dim=$2 --set network.width=$3 --set network.activation=softmax"
-  common="$common --set ntk.eigenvalues=false --set ntk.infinite=false"
+  common="--samples $1 --dim $2 --width $3"
   # shellcheck disable=SC2086
-  row "$1, $2, $3" "$(seconds_of ntk_seconds ntk $common --backend cpu)" "$(seconds_of ntk_seconds ntk $common --backend cuda)" 0
+  row "$1, $2, $3" "$(seconds_of gram $common --backend cpu)" "$(seconds_of gram $common --backend cuda)" 0
 done
 if [ -s "$work/time.log" ]; then { echo; echo "Messages of the timed runs:"; echo; sed 's/^/    /' "$work/time.log"; } >>"$text"; fi
 

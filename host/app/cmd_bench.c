@@ -135,7 +135,9 @@ static sntk_status run(app *a) {
     printf("%s\n", text);
     free(text);
   }
-  if (!a->options.json && !a->options.quiet) print_table(name, cases, results, count);
+  if (a->options.json || a->options.quiet) return SNTK_OK;
+  print_table(name, cases, results, count);
+  if (sntk_context_emulated(a->ctx)) printf("the device is emulated on the host: these times say nothing of a GPU\n");
   return SNTK_OK;
 }
 
