@@ -499,10 +499,19 @@ void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const doub
   }
 }
 
+/* Columns at a time for a step: so many that a call is long beside waking the threads,
+ * and short beside a user's patience with an interrupt. */
+static int64_t step_columns(const sntk_network *net, int64_t samples) {
+  int64_t step = sntk_network_chunk_columns(net);
+  const int64_t most = INT64_C(1) << 31; /* multiply-adds of a logit */
+  while (step < net->v.count && step <= most / 2 / samples / net->v.dim) step *= 2;
+  return step < net->v.count ? step : net->v.count;
+}
+
 sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const double *r, double *centre,
                               double eta, double norms[2]) {
   const sntk_pull pull = {.scale = net->scale, .max = pass->stats.max, .sum = pass->sum, .r = r, .c = centre};
-  const int64_t step = sntk_network_chunk_columns(net);
+  const int64_t step = step_columns(net, pass->samples.count);
   sntk_pass_centre(net, pass, r, centre);
   sntk_pass_begin_next(net, pass);
   for (int64_t at = 0; at < net->v.count; at += step) {

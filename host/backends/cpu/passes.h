@@ -579,9 +579,8 @@ static void FN(descent)(sntk_cpu_share *share, const sntk_pull *pull, double eta
     for (int64_t t = 0; t < tiles; t++) {
       FN(tile) *tile = &w.tiles[t];
       FN(tile_gradient)(share, &w, tile);
-      for (int h = 0; h < w.halves; h++)
-        FN(descend)
-        (&w, tile, eta, w.gradient[h], tile->layer[plain ? 0 : 1 + h], plain ? v->base : v->shift[h], v->ld, norms);
+      for (int h = 0; h < w.halves; h++) FN(descend)
+      (&w, tile, eta, w.gradient[h], tile->layer[plain ? 0 : 1 + h], plain ? v->base : v->shift[h], v->ld, norms);
     }
     if (next) FN(chunk_statistics)(share, &w, tiles, next);
   }
@@ -803,10 +802,9 @@ static void FN(gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inp
         const int8_t *from = v->signs + l * v->ld_signs + first + at;
         REAL signs[BLOCK];
         for (int64_t r = 0; r < rows; r++) signs[r] = (REAL)(h ? -from[r] : from[r]);
-        for (int64_t b = 0; b < lanes; b += VL)
-          FN(scatter)
-          (slopes + b, signs, FN(load)(means + l * TILE + b), rows, i0 + b + w.n * l, lanes - b < VL ? lanes - b : VL,
-           (REAL *)panels + (at + h * count) * TILE, stride);
+        for (int64_t b = 0; b < lanes; b += VL) FN(scatter)
+        (slopes + b, signs, FN(load)(means + l * TILE + b), rows, i0 + b + w.n * l, lanes - b < VL ? lanes - b : VL,
+         (REAL *)panels + (at + h * count) * TILE, stride);
       }
   }
 }
