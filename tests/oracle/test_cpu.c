@@ -639,6 +639,8 @@ static void check_shapes(setting *c, sntk_activation activation) {
   /* more samples than a slab of 4096 columns allows: slabs of 1728 */
   const shape many = {300, 3, 1729, 1};
   check_shape(c, many, activation, 400, sizes[0]);
+  const shape deep = {7, 1100, 70, 2}; /* more input dimensions than a product takes at once */
+  check_shape(c, deep, activation, 401, 0.01);
 }
 
 static void operations_softmax(void **state) { check_shapes(*state, SNTK_SOFTMAX); }

@@ -6,15 +6,15 @@
  *
  * SPDX-License-Identifier: MIT */
 
-/* out (rows x TILE) = a (rows x terms, lda) b (terms x TILE) */
-static inline __attribute__((always_inline)) void FN(product_rows)(const int rows, int64_t terms,
+/* out (rows x TILE) = a (rows x terms, lda) b (terms x TILE), or (more) that added to what is there */
+static inline __attribute__((always_inline)) void FN(product_rows)(const int rows, const bool more, int64_t terms,
                                                                    const REAL *restrict a, int64_t lda,
                                                                    const REAL *restrict b, REAL *restrict out) {
   FN(v) sum[NS][NV];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; j++) sum[i][j] = FN(all)(0);
+    for (int j = 0; j < NV; j++) sum[i][j] = more ? FN(load)(out + i * TILE + j * VL) : FN(all)(0);
   for (int64_t k = 0; k < terms; k++) {
     FN(v) right[NV];
 #pragma GCC unroll 8
@@ -119,10 +119,20 @@ static inline __attribute__((always_inline)) void FN(outputs_rows)(const int row
   }
 _Static_assert(NS == 6, "FOR_GROUPS has a case for each size");
 
+/* A piece of the terms at a time, whose rows of b then serve all rows of a from a cache. */
 static void FN(product)(int64_t rows, int64_t terms, const REAL *a, int64_t lda, const REAL *b, REAL *out) {
-#define GROUP(size, start) FN(product_rows)(size, terms, a + (start)*lda, lda, b, out + (start)*TILE)
+  enum { PIECE = 512 };
+  const int64_t first = terms < PIECE ? terms : PIECE;
+#define GROUP(size, start) FN(product_rows)(size, false, first, a + (start)*lda, lda, b, out + (start)*TILE)
   FOR_GROUPS(rows, GROUP)
 #undef GROUP
+  for (int64_t k = PIECE; k < terms; k += PIECE) {
+    const int64_t here = terms - k < PIECE ? terms - k : PIECE;
+#define GROUP(size, start)                                                                                             \
+  FN(product_rows)(size, true, here, a + (start)*lda + k, lda, b + k * TILE, out + (start)*TILE)
+    FOR_GROUPS(rows, GROUP)
+#undef GROUP
+  }
 }
 
 static void FN(transposed_add)(int64_t rows, int64_t terms, const REAL *a, int64_t lda, const REAL *b, REAL *out) {
