@@ -471,24 +471,24 @@ static sntk_status cpu_gram(sntk_context *ctx, const sntk_neurons *v, const sntk
   SNTK_TRY(scratch(ctx, SCRATCH_SUMS, g.sample_panels * passes->tile * v->dim, sntk_type_size(v->type), &inputs));
   memset(panels, 0, (size_t)(g.panel_bytes * g.groups)); /* rows past the last stay zero */
   memset(products, 0, (size_t)(g.product_bytes * g.groups));
-#pragma omp parallel num_threads(count) if (count > 1)
-  {
-    const int thread = omp_get_thread_num();
-    sntk_cpu_share *share = &shares[thread];
-    passes->gram_ready(share, max, sum, f);
-#pragma omp for schedule(static)
-    for (int64_t panel = 0; panel < g.sample_panels; panel++) passes->gram_inputs(share, panel, inputs);
-    if (g.groups == count)
-      multiply_alone(passes, &g, share, inputs, panels + (size_t)(thread * g.panel_bytes),
-                     products + (size_t)(thread * g.product_bytes));
-    else
-      multiply_together(passes, &g, share, inputs, panels, products);
-#pragma omp barrier
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t i = 0; i < g.panels; i++)
-      for (int group = 0; group < g.groups; group++)
-        passes->gram_flush(g.panels - 1 - i, products + (size_t)(group * g.product_bytes), g.rows, gram);
+  /* OpenMP may give fewer threads than were asked for: shares are given out, not assumed. */
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++) passes->gram_ready(&shares[i], max, sum, f);
+#pragma omp parallel for num_threads(count) schedule(static) if (count > 1)
+  for (int64_t panel = 0; panel < g.sample_panels; panel++) passes->gram_inputs(&shares[0], panel, inputs);
+  if (g.groups == count) {
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+    for (int i = 0; i < count; i++)
+      multiply_alone(passes, &g, &shares[i], inputs, panels + (size_t)(i * g.panel_bytes),
+                     products + (size_t)(i * g.product_bytes));
+  } else {
+#pragma omp parallel num_threads(count)
+    multiply_together(passes, &g, &shares[omp_get_thread_num()], inputs, panels, products);
   }
+#pragma omp parallel for num_threads(count) schedule(dynamic, 1) if (count > 1)
+  for (int64_t i = 0; i < g.panels; i++)
+    for (int group = 0; group < g.groups; group++)
+      passes->gram_flush(g.panels - 1 - i, products + (size_t)(group * g.product_bytes), g.rows, gram);
   return SNTK_OK;
 }
 

@@ -172,7 +172,8 @@ static bool FN(is_unsafe)(const FN(space) * w, int64_t tiles, double input_size)
     }
   memcpy(lanes, sum, sizeof lanes);
   for (int j = 0; j < TILE; j++) total += (double)lanes[j];
-  return !(total * input_size < 1e-6 * (double)FN(LARGEST)); /* a NaN too */
+  /* an input beyond REAL is infinite there; a NaN is unsafe too */
+  return !(total * (double)(REAL)input_size < 1e-6 * (double)FN(LARGEST));
 }
 
 /* ---- logits of a block of samples over a tile ---- */
@@ -197,7 +198,7 @@ static inline void FN(project)(sntk_cpu_share *share, const FN(space) * w, const
   }
   if (tile->valid < TILE)
     for (int64_t i = 0; i < rows; i++)
-      for (int64_t j = tile->valid; j < TILE; j++) w->z[i * TILE + j] = -FN(LARGEST) / 4;
+      for (int64_t j = tile->valid; j < TILE; j++) w->z[i * TILE + j] = -(REAL)INFINITY;
 }
 
 /* The largest |shift| of the block, lane by lane. */
