@@ -52,7 +52,7 @@ static void count_work(const sntk_bench_case *c, sntk_bench_result *work, double
       *slots = n * m * (forward_slots(c) + d + (o->activation == SNTK_RELU ? 1.0 : EXP_SLOTS[o->precision] + 1.0) + p);
       work->flops = n * p * (n * p + 1.0) * m;
       work->exps = 2.0 * exps;
-      work->bytes = 2.0 * n * p * m * real; /* the features, written and read */
+      work->bytes = 2.0 * m * (d * real + p); /* the weights, once for each pass; features stay in the caches */
       break;
     case SNTK_BENCH_RNG:
       *slots = 0.0;
@@ -62,15 +62,30 @@ static void count_work(const sntk_bench_case *c, sntk_bench_result *work, double
   }
 }
 
+/* Rows of the Gram matrix; 0: the case makes none. */
+static int64_t gram_rows(const sntk_bench_case *c) {
+  return c->kind == SNTK_BENCH_GRAM ? sntk_size_mul(c->samples, c->network.outputs) : 0;
+}
+
+int64_t sntk_bench_bytes(const sntk_context *ctx, const sntk_bench_case *c) {
+  const int64_t rows = gram_rows(c), limits = rows < 0 ? -1 : sntk_roofline_bytes(ctx, rows);
+  int64_t bytes = sntk_network_bytes(ctx, &c->network);
+  if (c->kind != SNTK_BENCH_RNG) bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, &c->network, c->samples));
+  if (c->kind == SNTK_BENCH_GRAM) {
+    bytes = sntk_size_add(bytes, sntk_ntk_bytes(ctx, &c->network, c->samples));
+    bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(rows, rows), sizeof(double)));
+  }
+  return bytes < 0 || limits < 0 ? -1 : bytes > limits ? bytes : limits;
+}
+
 double sntk_bench_bound(const sntk_bench_case *c, const sntk_roofline *limits) {
   sntk_bench_result work = {0};
   double slots = 0.0;
-  const sntk_precision type = c->network.precision;
   if (limits->bandwidth == 0.0) return NAN;
   count_work(c, &work, &slots);
-  const double compute = slots / limits->multiply_adds[type], memory = work.bytes / limits->bandwidth;
+  const double compute = slots / limits->multiply_adds, memory = work.bytes / limits->bandwidth;
   /* The Gram matrix is bound by the library's own U U^T, the passes come on top. */
-  if (c->kind == SNTK_BENCH_GRAM) return work.flops / limits->syrk[type] + compute;
+  if (c->kind == SNTK_BENCH_GRAM) return work.flops / limits->syrk + compute;
   return compute > memory ? compute : memory;
 }
 
@@ -185,11 +200,10 @@ sntk_status sntk_bench_run(sntk_context *ctx, const sntk_bench_case *cases, int 
   if (status == SNTK_OK) status = sntk_alloc(ctx, "cases", count, sizeof *runs, (void **)&runs);
   for (int i = 0; i < count && status == SNTK_OK; i++) runs[i] = (running){.ctx = ctx, .c = &cases[i]};
   for (int i = 0; i < count && status == SNTK_OK; i++) {
-    const bool gram = cases[i].kind == SNTK_BENCH_GRAM;
     double slots;
     results[i] = (sntk_bench_result){.median = NAN};
     count_work(&cases[i], &results[i], &slots);
-    status = sntk_roofline_measure(ctx, gram ? cases[i].samples * cases[i].network.outputs : 0, &results[i].limits);
+    status = sntk_roofline_measure(ctx, cases[i].network.precision, gram_rows(&cases[i]), &results[i].limits);
   }
   for (int i = 0; i < count && status == SNTK_OK; i++) {
     status = prepare(&runs[i]);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # How a step's time grows with n, d and m, one at a time over four decades: a markdown table on standard output. Linear growth shows as a
-# constant share of the bound, which is linear in each. SPDX-License-Identifier: MIT
+# constant share of the bound, which grows so (in d beside the exponential, and not where memory binds: n of a few). SPDX-License-Identifier: MIT
 #
 #     bench/scaling.sh [PROGRAM] [THREADS]        default build/release/softntk, 2
 set -eu

@@ -44,6 +44,9 @@ static sntk_bench_case read_case(const app *a, sntk_bench_kind kind) {
   return c;
 }
 
+/* A limit, NaN where it was not measured. */
+static double measured(double limit) { return limit > 0.0 ? limit : NAN; }
+
 static json_t *to_json(const app *a, const char *name, const sntk_bench_case *c, const sntk_bench_result *r) {
   const sntk_network_options *o = &c->network;
   const sntk_precision type = o->precision;
@@ -65,16 +68,16 @@ static json_t *to_json(const app *a, const char *name, const sntk_bench_case *c,
                  {"exps", r->exps},
                  {"bound_s", r->bound},
                  {"bound_share", r->bound_share},
-                 {"syrk_share", r->limits.syrk[type] > 0.0 ? r->flops / r->median / r->limits.syrk[type] : NAN},
-                 {"peak_multiply_adds_per_s", r->limits.multiply_adds[type]},
-                 {"peak_gemm_flops_per_s", r->limits.gemm[type]},
-                 {"peak_syrk_flops_per_s", r->limits.syrk[type]},
-                 {"peak_exps_per_s", r->limits.exponentials[type]},
-                 {"peak_bytes_per_s", r->limits.bandwidth}};
+                 {"peak_share", r->flops / 2.0 / r->median / measured(r->limits.multiply_adds)},
+                 {"syrk_share", r->flops / r->median / measured(r->limits.syrk)},
+                 {"peak_multiply_adds_per_s", measured(r->limits.multiply_adds)},
+                 {"peak_gemm_flops_per_s", measured(r->limits.gemm)},
+                 {"peak_syrk_flops_per_s", measured(r->limits.syrk)},
+                 {"peak_exps_per_s", measured(r->limits.exponentials)},
+                 {"peak_bytes_per_s", measured(r->limits.bandwidth)}};
   json_object_set_new(out, "runs", json_integer(r->runs));
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-    json_object_set_new(out, numbers[i].key,
-                        sntk_json_real(numbers[i].value == 0.0 && i >= 9 ? NAN : numbers[i].value));
+    json_object_set_new(out, numbers[i].key, sntk_json_real(numbers[i].value));
   return out;
 }
 
@@ -103,12 +106,39 @@ static void print_table(const char *name, const sntk_bench_case *cases, const sn
   app_table_print(table);
   app_table_free(table);
   const sntk_roofline *limits = &results[0].limits;
-  const sntk_precision type = cases[0].network.precision;
   if (!(limits->bandwidth > 0.0)) return;
-  printf("limits in this run: %.3g multiply-adds/s, matrix product %.3g flop/s", limits->multiply_adds[type],
-         limits->gemm[type]);
-  if (limits->syrk[type] > 0.0) printf(", U U^T %.3g flop/s", limits->syrk[type]);
-  printf(", %.3g exp/s, %.3g bytes/s\n", limits->exponentials[type], limits->bandwidth);
+  printf("limits in this run: %.3g multiply-adds/s, matrix product %.3g flop/s", limits->multiply_adds, limits->gemm);
+  if (limits->syrk > 0.0) printf(", U U^T %.3g flop/s", limits->syrk);
+  printf(", %.3g exp/s, %.3g bytes/s\n", limits->exponentials, limits->bandwidth);
+}
+
+/* A benchmark leaves no run. */
+static sntk_status refuse_options(app *a) {
+  const app_options *o = &a->options;
+  const char *option = o->out             ? "--out"
+                       : o->resume        ? "--resume"
+                       : o->dry_run       ? "--dry-run"
+                       : o->profile_count ? "--profile"
+                                          : NULL;
+  if (!option) return SNTK_OK;
+  return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "%s is not for bench, which leaves no run", option);
+}
+
+/* The displacement form is that of a step's pairs; and `count` such cases at once must fit the memory. */
+static sntk_status check_case(app *a, const char *name, const sntk_bench_case *c, int count) {
+  const bool displacement = c->network.form == SNTK_FORM_DISPLACEMENT;
+  if (displacement && (c->kind != SNTK_BENCH_STEP || c->network.width % 2))
+    return sntk_fail(
+        a->ctx, SNTK_ERR_ARGUMENT,
+        "bench %s --form displacement --width %lld: displacements are those of pairs in a step; use step or "
+        "compare and an even width, or form plain",
+        name, (long long)c->network.width);
+  const int64_t bytes = sntk_size_mul(sntk_bench_bytes(a->ctx, c), count), there = sntk_context_memory(a->ctx);
+  char needed[32], available[32];
+  if (bytes >= 0 && bytes <= there) return SNTK_OK;
+  return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "bench %s needs %s and there are %s; use a smaller --width or --samples",
+                   name, bytes < 0 ? "more than an address space" : sntk_format_bytes(bytes, needed),
+                   sntk_format_bytes(there, available));
 }
 
 static sntk_status run(app *a) {
@@ -118,6 +148,7 @@ static sntk_status run(app *a) {
   while (kind < 4 && name && strcmp(name, kinds[kind]) != 0) kind++;
   if (!name || kind == 4)
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "softntk bench %s: use step, gram, rng or compare", name ? name : "");
+  SNTK_TRY(refuse_options(a));
   SNTK_TRY(app_open_backend(a));
   sntk_bench_case cases[3];
   sntk_bench_result results[3];
@@ -126,6 +157,7 @@ static sntk_status run(app *a) {
     cases[i] = read_case(a, kind == 3 ? SNTK_BENCH_STEP : (sntk_bench_kind)kind);
     if (kind == 3) cases[i].network.activation = (sntk_activation)i;
   }
+  SNTK_TRY(check_case(a, name, &cases[0], count));
   SNTK_TRY(sntk_bench_run(a->ctx, cases, count, LEAST_SECONDS, LEAST_RUNS, results));
   for (int i = 0; i < count && a->options.json; i++) {
     json_t *object = to_json(a, kind == 3 ? "step" : name, &cases[i], &results[i]);

@@ -66,7 +66,10 @@ static const struct {
 };
 
 void app_print_help(const app_command *command) {
-  printf("usage: softntk %s [CONFIG.yaml] [options]\n\n", command ? command->name : "COMMAND");
+  printf("usage: softntk %s %s[options]\n\n", command ? command->name : "COMMAND",
+         command == &app_cmd_bench           ? "step|gram|rng|compare "
+         : command && !command->needs_config ? ""
+                                             : "[CONFIG.yaml] ");
   if (command) {
     printf("%s\n\n", command->summary);
   } else {

@@ -499,8 +499,8 @@ void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const doub
   }
 }
 
-/* Columns at a time for a step: so many that a call is long beside waking the threads,
- * and short beside a user's patience with an interrupt. */
+/* Columns at a time for a step: so many that a call is long beside waking the threads. (A step is not interrupted: half
+ * of one would leave weights of two.) */
 static int64_t step_columns(const sntk_network *net, int64_t samples) {
   int64_t step = sntk_network_chunk_columns(net);
   const int64_t most = INT64_C(1) << 31; /* multiply-adds of a logit */

@@ -51,6 +51,12 @@ PY
   one_line '--width' '0'
   expect 2 bench step --activation gelu
   one_line '--activation' 'gelu' 'softmax'
+  expect 2 bench step --out x
+  one_line '--out' 'no run'
+  expect 2 bench gram --form displacement
+  one_line 'displacement' 'plain'
+  expect 4 bench step --width 1000000000 --dim 100 --memory-limit 2G
+  one_line 'needs' '--width'
   expect 2 train --width 10 --set network.activation=relu
   one_line '--width is for bench' 'network.width'
 }

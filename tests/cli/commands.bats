@@ -263,3 +263,18 @@ assert p["loss"] < p["loss_initial"]'
   expect 0 ntk digits.yaml --json --set data.samples=10 --out ntk
   has <(h5 ntk/run.h5) '^/gram f64 100x100 '
 }
+
+@test "fewer threads than asked for change no figure beyond rounding" {
+  for limit in 1 2; do
+    export OMP_THREAD_LIMIT=$limit
+    expect 0 ntk --threads 2 --json --out run$limit --set network.activation=softmax --set network.width=8192 \
+      --set data.source=sphere --set data.samples=40 --set data.dim=5
+    records get out lambda_max >lambda$limit
+  done
+  unset OMP_THREAD_LIMIT
+  "$PYTHON" - lambda1 lambda2 <<'PY'
+import sys
+one, two = (float(open(name).read()) for name in sys.argv[1:3])
+assert abs(one - two) < 1e-6 * two, (one, two)
+PY
+}

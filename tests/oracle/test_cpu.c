@@ -7,7 +7,7 @@
  * - L_i = (d + 2) |x_i| max_r (|base_r| + |shift_r|): error of a logit,
  * - E_i = 1.5 max_r |z_ir - max_i| + 8: rounding of an exponential's argument, the exponential (2 ulp) and a few
  *   products,
- * - h: the longest chain of additions in the type: 256 within a piece of a slab, 16 pieces.
+ * - h: the longest chain of additions in the type, see chain().
  * relu's data are multiples of small powers of two, so that its logits are exact and no comparison with zero depends on
  * rounding; some of them are exactly zero.
  *
@@ -59,6 +59,8 @@ static double eps_of(sntk_precision type) { return (type == SNTK_F32 ? EPS32 : E
 
 static double rounded(sntk_precision type, double value) { return type == SNTK_F32 ? (double)(float)value : value; }
 
+/* A lane adds a chunk's 4096 numbers in vectors of 2 to 16, so up to 2048; 272 is kept as the bound, which the errors'
+ * different signs leave room for. */
 static double chain(int64_t count) {
   const double pieces = ceil((double)count / 256.0);
   return (count < 256 ? (double)count : 256.0) + (pieces < 16.0 ? pieces : 16.0);
@@ -641,6 +643,9 @@ static void check_shapes(setting *c, sntk_activation activation) {
   check_shape(c, many, activation, 400, sizes[0]);
   const shape deep = {7, 1100, 70, 2}; /* more input dimensions than a product takes at once */
   check_shape(c, deep, activation, 401, 0.01);
+  /* outputs at the edges of how they are summed, with more than one block of samples; several threads */
+  static const shape outputs[] = {{49, 3, 65, 8}, {49, 3, 65, 9}, {53, 2, 700, 64}};
+  for (int64_t o = 0; o < LENGTH(outputs); o++) check_shape(c, outputs[o], activation, 402 + (uint64_t)o, sizes[0]);
 }
 
 static void operations_softmax(void **state) { check_shapes(*state, SNTK_SOFTMAX); }
@@ -959,7 +964,7 @@ static void small_changes_of_relu_do_not_cancel(void **state) {
  */
 static void contexts_with_different_thread_counts_stay_apart(void **state) {
   setting *c = *state;
-  const shape s = {33, 5, 600, 10};
+  const shape s = {33, 5, 2100, 10}; /* enough for several threads to be woken */
   sntk_context *one = open_context("cpu", 1), *four = open_context("cpu", 4);
   for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++) {
     const problem *q = make_problem(c->ref, s, SNTK_SOFTMAX, (sntk_layout)layout, SNTK_F32, 6, 0.5);
@@ -970,6 +975,40 @@ static void contexts_with_different_thread_counts_stay_apart(void **state) {
   }
   sntk_context_free(one);
   sntk_context_free(four);
+}
+
+/* Columns past the last neuron weigh nothing, however small the logits are; and inputs beyond float32 are logits that are
+ * not finite. */
+static void logits_far_below_zero(void **state) {
+  setting *c = *state;
+  enum { M = 3 };
+  float weights[M] = {-2e38f, -2e38f, -2e38f}, narrow = 1.0f;
+  int8_t signs[M] = {1, 1, -1};
+  double wide = 1.0;
+  sntk_neurons v = {.type = SNTK_F32, .width = M, .count = M, .dim = 1, .outputs = 1, .ld = M, .ld_signs = M};
+  v.base = weights;
+  v.signs = signs;
+  const sntk_samples s = {.count = 1, .dim = 1, .type = SNTK_F32, .x = &narrow, .x64 = &wide};
+  for (int a = 0; a < ISAS; a++) {
+    sntk_context *ctx = c->cpu[a];
+    if (!ctx) continue;
+    double max = -INFINITY, sum = 0.0, t = 0.0;
+    sntk_stats stats = {.samples = 1, .outputs = 1, .max = &max, .sum = &sum, .t = &t};
+    weights[0] = weights[1] = weights[2] = -2e38f;
+    narrow = 1.0f;
+    wide = 1.0;
+    v.activation = SNTK_SOFTMAX;
+    assert_ok(ctx, ctx->backend->statistics(ctx, &v, &s, &stats));
+    assert_near(max, (double)-2e38f, 0.0);
+    assert_near(sum, 3.0, 0.0);
+    assert_near(t, 1.0, 0.0);
+    weights[0] = weights[1] = weights[2] = -1e-12f;
+    narrow = INFINITY;
+    wide = 1e39;
+    v.activation = SNTK_RELU;
+    max = sum = t = 0.0;
+    assert_status(ctx, ctx->backend->statistics(ctx, &v, &s, &stats), SNTK_ERR_OVERFLOW);
+  }
 }
 
 /* So many rows that the threads share panels and products: the same matrix by way of the features. */
@@ -1015,6 +1054,7 @@ int main(void) {
       cmocka_unit_test_teardown(small_changes_of_relu_do_not_cancel, pool_teardown),
       cmocka_unit_test_teardown(contexts_with_different_thread_counts_stay_apart, pool_teardown),
       cmocka_unit_test_teardown(many_rows_of_the_gram_matrix, pool_teardown),
+      cmocka_unit_test_teardown(logits_far_below_zero, pool_teardown),
   };
   return cmocka_run_group_tests_name("cpu", tests, setup, teardown);
 }

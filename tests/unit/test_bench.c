@@ -21,7 +21,7 @@ static sntk_bench_case step_of(sntk_activation activation, sntk_form form, sntk_
 
 /* A machine of one slot a second and endless memory: the bound is the slots. */
 static double slots(sntk_bench_case c) {
-  const sntk_roofline limits = {.multiply_adds = {1.0, 1.0}, .syrk = {1e300, 1e300}, .bandwidth = 1e300};
+  const sntk_roofline limits = {.multiply_adds = 1.0, .syrk = 1e300, .bandwidth = 1e300};
   return sntk_bench_bound(&c, &limits) / (10.0 * 100.0);
 }
 
@@ -40,7 +40,7 @@ static void slots_of_a_step(void **state) {
 
 static void memory_binds_where_it_is_slower(void **state) {
   (void)state;
-  sntk_roofline limits = {.multiply_adds = {1e300, 1e300}, .bandwidth = 1.0};
+  sntk_roofline limits = {.multiply_adds = 1e300, .bandwidth = 1.0};
   const sntk_bench_case plain = step_of(SNTK_SOFTMAX, SNTK_FORM_PLAIN, SNTK_F32, 3);
   /* read and written once, and the signs */
   assert_near(sntk_bench_bound(&plain, &limits), 100.0 * (2.0 * 32.0 * 4.0 + 3.0), 1e-9);
@@ -55,7 +55,7 @@ static void the_gram_matrix_is_bound_by_its_product_and_the_passes(void **state)
   (void)state;
   sntk_bench_case c = step_of(SNTK_SOFTMAX, SNTK_FORM_PLAIN, SNTK_F32, 2);
   c.kind = SNTK_BENCH_GRAM;
-  const sntk_roofline limits = {.multiply_adds = {2.0, 1.0}, .syrk = {5.0, 1.0}, .bandwidth = 1.0};
+  const sntk_roofline limits = {.multiply_adds = 2.0, .syrk = 5.0, .bandwidth = 1.0};
   /* statistics 32 + 2 + 14, features 32 + 13 + 2; U U^T of 20 rows */
   assert_near(sntk_bench_bound(&c, &limits), 20.0 * 21.0 * 100.0 / 5.0 + 1000.0 * (48.0 + 47.0) / 2.0, 1e-9);
 }

@@ -130,7 +130,9 @@ static int64_t cpu_scratch_bytes(const sntk_context *ctx, int64_t samples, int64
   const int64_t longer = dim > outputs ? dim : outputs;
   const int64_t normals = sntk_size_mul(sntk_size_mul(longer, GENERATE + 1), sizeof(float));
   const int64_t one = sntk_size_add(sntk_size_add(work_bytes(ctx, samples, dim, outputs), sums), normals);
-  return sntk_size_mul(one, ctx->threads);
+  /* of a Gram matrix: a slab of features a thread, and the inputs as panels (whose rows are filled up to a tile) */
+  const int64_t inputs = sntk_size_mul(sntk_size_mul(sntk_size_add(samples, 64), dim), sizeof(double));
+  return sntk_size_add(sntk_size_mul(sntk_size_add(one, GRAM_SLAB_BYTES), ctx->threads), inputs);
 }
 
 static sntk_status cpu_alloc(sntk_context *ctx, const char *what, int64_t bytes, void **out) {

@@ -1,6 +1,6 @@
 /**
  * @file dispatch.c
- * @brief Picks the row kernels for the processor at hand.
+ * @brief Picks the passes for the processor at hand.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -36,6 +36,8 @@ typedef float v_f32 __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t i_f32 __attribute__((vector_size(VECTOR_BYTES)));
 typedef double v_f64 __attribute__((vector_size(VECTOR_BYTES)));
 typedef int64_t i_f64 __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t u_f32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint64_t u_f64 __attribute__((vector_size(VECTOR_BYTES)));
 typedef v_f32 memory_f32 __attribute__((may_alias)); /* numbers in memory, read as vectors */
 typedef v_f64 memory_f64 __attribute__((may_alias));
 
@@ -104,11 +106,11 @@ static inline v_f64 positive_f64(v_f64 x, v_f64 a, v_f64 b) {
 }
 static inline v_f32 scale_f32(v_f32 q, v_f32 shifted, v_f32 n) {
   (void)n;
-  return (v_f32)((i_f32)q + ((i_f32)shifted << 23));
+  return (v_f32)((u_f32)q + ((u_f32)shifted << 23));
 }
 static inline v_f64 scale_f64(v_f64 q, v_f64 shifted, v_f64 n) {
   (void)n;
-  return (v_f64)((i_f64)q + ((i_f64)shifted << 52));
+  return (v_f64)((u_f64)q + ((u_f64)shifted << 52));
 }
 #endif
 
