@@ -267,7 +267,7 @@ assert p["loss"] < p["loss_initial"]'
 @test "fewer threads than asked for change no figure beyond rounding" {
   for limit in 1 2; do
     export OMP_THREAD_LIMIT=$limit
-    expect 0 ntk --threads 2 --json --out run$limit --set network.activation=softmax --set network.width=8192 \
+    expect 0 ntk --backend cpu --threads 2 --json --out run$limit --set network.activation=softmax --set network.width=8192 \
       --set data.source=sphere --set data.samples=40 --set data.dim=5
     records get out lambda_max >lambda$limit
   done
