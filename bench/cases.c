@@ -84,7 +84,7 @@ double sntk_bench_bound(const sntk_bench_case *c, const sntk_roofline *limits) {
   if (limits->bandwidth == 0.0) return NAN;
   count_work(c, &work, &slots);
   const double compute = slots / limits->multiply_adds, memory = work.bytes / limits->bandwidth;
-  /* The Gram matrix is bound by the library's own U U^T, the passes come on top. */
+  /* The Gram matrix is compared with the library's own U U^T, the passes on top. */
   if (c->kind == SNTK_BENCH_GRAM) return work.flops / limits->syrk + compute;
   return compute > memory ? compute : memory;
 }

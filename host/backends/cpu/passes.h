@@ -186,8 +186,8 @@ static void FN(find_bad)(sntk_cpu_share *share, int64_t i0, int64_t rows, const 
   }
 }
 
-/* Logits of base and shifts into z, d1, d2. Columns past the last neuron get a base logit so low that nothing is left
- * of them after the exponential. */
+/* Logits of base and shifts into z, d1, d2. Columns past the last neuron get a base logit of minus infinity: the
+ * activation leaves nothing of them, and no maximum sees them. */
 static inline void FN(project)(sntk_cpu_share *share, const FN(space) * w, const FN(tile) * tile, int64_t i0,
                                int64_t rows) {
   REAL *const to[] = {w->z, w->d1, w->d2};
