@@ -77,6 +77,16 @@ typedef struct sntk_pull {
   const double *c;   /* n: sum_l r_il f_il (softmax), 0 otherwise */
 } sntk_pull;
 
+/* What the change of the features against the base needs of every sample; host memory. delta = (sum - sum0) / sum0 and
+ * df = f - f0, taken without cancellation; softmax only, NULL otherwise. */
+typedef struct sntk_change {
+  const double *max;   /* n: as in sntk_stats */
+  const double *sum0;  /* n: normalizer of the base */
+  const double *delta; /* n */
+  const double *f0;    /* n x p: f of the base */
+  const double *df;    /* n x p */
+} sntk_change;
+
 /* Where base weights and signs come from. */
 typedef struct sntk_source {
   uint64_t seed;
@@ -146,6 +156,21 @@ typedef struct sntk_backend {
    * storing U; NULL: it cannot. */
   sntk_status (*gram)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples, const double *max,
                       const double *sum, const double *f, double *gram);
+  /* Displaced and paired: the change of the features, du = U - U0, U0 those of the base, without cancellation, and the
+   * middle um = U0 + du / 2; both laid out as `features` does. */
+  sntk_status (*feature_change)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
+                                const sntk_change *change, void *du, void *um, int64_t ld);
+  /* gram += du um^T + um du^T = U U^T - U0 U0^T, lower triangle; otherwise as gram_add. */
+  sntk_status (*gram_add_change)(sntk_context *ctx, sntk_precision type, const void *du, const void *um, int64_t rows,
+                                 int64_t cols, int64_t ld, double *gram);
+  /* The gradient of <M, U U^T> with respect to the range's weights, plain and displaced: with v = 2 M U, M symmetric
+   * (float64 backend memory, np x np), out(k, j) = sum_i x_ik sum_l v_(il)j w_(il)j (real, dim x count, ld), w = dU /
+   * dz of a neuron by itself: U (softmax, exp); for relu, whose slope jumps, a band's: A_lj / sqrt(m) / (2 band_i)
+   * where |z_ij| < band_i (band: n, host; relu only). Softmax's normalizer adds what the caller takes from `sums`: with
+   * sums (n x p, host) given, out is left alone and sums_il += sum_j v_(il)j sqrt(m) S_ij. */
+  sntk_status (*kernel_gradient)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
+                                 const double *max, const double *sum, const double *f, const double *band,
+                                 const double *matrix, void *out, int64_t ld, double *sums);
   /* gram_(i + n l)(j + n l') *= x_i . x_j in float64, then the lower triangle is mirrored. */
   sntk_status (*gram_finish)(sntk_context *ctx, const sntk_samples *samples, int64_t outputs, double *gram);
   /* Eigenvalues, ascending, of a symmetric matrix in backend memory; the matrix is destroyed. values: host. */

@@ -48,7 +48,10 @@ static const sntk_config_row rows[] = {
     {"tensor_cores", .type = SNTK_CONFIG_BOOL, .default_value = "false", .no_axis = true,
      .help = "cuda, f32: products of the fused passes on tensor cores, three TensorFloat-32 products each"},
 
-    {"network.activation", CHOICE("softmax|relu|exp"), .help = "softmax over the width, or a function of each neuron"},
+    {"network.activation", CHOICE("softmax|relu|exp|exp_normalized"),
+     .help =
+         "softmax over the width, or a function of each neuron; exp_normalized: softmax with its normalizer frozen at "
+         "initialization"},
     {"network.width", WHOLE(1, POWER_OF_2(40)), .help = "neurons m; even with symmetric initialization"},
     {"network.outputs", WHOLE(1, 65536), .default_note = "as many as the labels say, else 1", .help = "outputs p"},
     {"network.sigma", REAL(0, 1e4), .min_open = true, .default_value = "1.0",
@@ -83,6 +86,8 @@ static const sntk_config_row rows[] = {
      .help = "has the CSV file a header line; auto: found by looking"},
     {"data.label_columns", .type = SNTK_CONFIG_INTS, .int_min = INT32_MIN, .int_max = INT32_MAX,
      .default_note = "no column", .help = "columns of a CSV file that are labels, from 0; -1 is the last"},
+    {"data.test_samples", WHOLE(0, POWER_OF_2(31)), .default_value = "0",
+     .help = "held-out samples besides, drawn after the samples or the next rows of a file"},
     {"data.seed", WHOLE(0, INT64_MAX), .follows = "seed", .default_note = "that of the run",
      .help = "seed of the data and targets, where it is not that of the weights"},
     {"data.clusters", WHOLE(1, POWER_OF_2(31)), .default_value = "10", .help = "number of centres of source clusters"},
@@ -109,6 +114,9 @@ static const sntk_config_row rows[] = {
     {"train.divergence", REAL(1, 1e300), .min_open = true, .default_value = "1e6",
      .help = "stop as diverged when L exceeds this times max(L(0), 1)"},
 
+    {"train.linearized", .type = SNTK_CONFIG_BOOL, .default_value = "false",
+     .help = "the linearized run beside the true one, and kernel regression with H at infinite width"},
+
     {"width.min_width", WHOLE(1, POWER_OF_2(40)), .default_value = "2", .no_axis = true, .help = "first width tried"},
     {"width.max_width", WHOLE(1, POWER_OF_2(40)), .default_value = "65536", .no_axis = true,
      .help = "last width tried"},
@@ -119,9 +127,42 @@ static const sntk_config_row rows[] = {
     {"width.steps_factor", WHOLE(1, 1024), .default_value = "4", .no_axis = true,
      .help = "T is taken at this times the smallest width that trains, where the budget no longer decides it"},
 
-    {"ntk.eigenvalues", .type = SNTK_CONFIG_BOOL, .default_value = "true", .help = "eigenvalues of the Gram matrix H"},
+    {"ntk.method", CHOICE("finite|infinite"), .default_note = "finite where there is a width",
+     .help = "H of a network of finite width, or its limit alone"},
+    {"ntk.matrix", CHOICE("full|trace|diagonal|blocks"), .default_value = "full",
+     .help =
+         "what of H: all of it (np x np), its trace over outputs (n x n), its diagonal, or blocks of pairs of sample "
+         "ranges, written one by one"},
+    {"ntk.block", WHOLE(1, POWER_OF_2(20)), .default_value = "512", .help = "samples of a range in matrix blocks"},
+    {"ntk.pairs", .type = SNTK_CONFIG_INTS, .int_min = 0, .int_max = INT32_MAX, .default_note = "all of them",
+     .help = "which blocks: pairs of ranges, one after the other: [0, 0, 4, 1] is the blocks (0, 0) and (4, 1)"},
+    {"ntk.prefixes", .type = SNTK_CONFIG_BOOL, .default_value = "false",
+     .help =
+         "H also at the widths m/2, m/4, ... down to ntk.min_prefix, which are prefixes of the same network, and the "
+         "rate at which H nears its limit"},
+    {"ntk.min_prefix", WHOLE(1, POWER_OF_2(40)), .default_value = "1024", .help = "smallest width of the prefixes"},
+    {"ntk.eigenvalues", .type = SNTK_CONFIG_BOOL, .default_value = "true",
+     .help = "spectrum of the Gram matrix H (matrix full or trace)"},
+    {"ntk.solver", CHOICE("auto|dense|lanczos"), .default_value = "auto",
+     .help = "all eigenvalues by a dense solver, or the two extreme ones by Lanczos; auto: dense up to order 4096"},
     {"ntk.infinite", .type = SNTK_CONFIG_BOOL, .default_value = "true",
      .help = "H at infinite width, and the distance from it"},
+
+    {"perturb.random", .type = SNTK_CONFIG_BOOL, .default_value = "true",
+     .help = "a random direction of exact norm R for each neuron"},
+    {"perturb.training", .type = SNTK_CONFIG_BOOL, .default_value = "true",
+     .help = "the direction that training takes, scaled so that the neuron that moves most moves R"},
+    {"perturb.adversarial", .type = SNTK_CONFIG_BOOL, .default_value = "true",
+     .help = "a direction found by projected ascent on the kernel's change"},
+    {"perturb.ascent_steps", WHOLE(1, 100000), .default_value = "20", .help = "steps of the ascent"},
+    {"perturb.convex_region", .type = SNTK_CONFIG_BOOL, .default_value = "true",
+     .help = "the largest R at which lambda_min keeps lambda_ratio of itself, by bisection"},
+    {"perturb.lambda_ratio", REAL(0, 1), .min_open = true, .max_open = true, .default_value = "0.5",
+     .help = "share of lambda_min that belongs to the convex region"},
+    {"perturb.max_radius", REAL(0, 1e6), .min_open = true, .default_value = "8",
+     .help = "largest R that is looked at for the convex region"},
+    {"perturb.resolution", REAL(0, 1), .min_open = true, .default_value = "0.05",
+     .help = "bisection ends when high / low is at most 1 + this"},
 
     {"sweep.command", CHOICE("train|ntk"), .default_value = "train", .no_axis = true,
      .help = "what a sweep runs at each point of the grid"},

@@ -67,21 +67,23 @@ typedef struct sntk_data_options {
   int header;                   /**< CSV: 1 yes, 0 no, -1 found by whether the first line is numbers */
   const int64_t *label_columns; /**< files: columns of `inputs` that are labels; negative counts from the end */
   int64_t label_column_count;
+  int64_t test_samples; /**< held-out rows behind the samples: drawn after them, or the next ones of a file */
 } sntk_data_options;
 
 #define SNTK_DATA_OPTIONS_INIT                                                                                         \
   {                                                                                                                    \
     SNTK_DATA_SPHERE, SNTK_TARGETS_RANDOM, false, SNTK_NORMALIZE_UNIT_BALL, 1, 0, 0, 0, 10, 0.3, SNTK_SOFTMAX, 1.0,    \
-        16, 2, 0, 0, -1, 0, 0                                                                                          \
+        16, 2, 0, 0, -1, 0, 0, 0                                                                                       \
   }
 
 /** @brief A data set in host memory, float64, row-major without gaps. */
 typedef struct sntk_data {
-  int64_t samples; /**< n >= 1 */
-  int64_t dim;     /**< d >= 1 */
-  int64_t outputs; /**< p >= 1 */
-  double *inputs;  /**< n x d, finite */
-  double *targets; /**< n x p, finite */
+  int64_t samples;      /**< n >= 1 */
+  int64_t dim;          /**< d >= 1 */
+  int64_t outputs;      /**< p >= 1 */
+  int64_t test_samples; /**< held-out rows, >= 0 */
+  double *inputs;       /**< (n + test_samples) x d, finite: the samples, then the held-out rows under the same map */
+  double *targets;      /**< (n + test_samples) x p, finite */
 } sntk_data;
 
 /**

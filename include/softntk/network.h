@@ -6,8 +6,9 @@
  * - softmax: S_ir = exp(Z_ir) / sum_q exp(Z_iq), f_il = sum_r A_lr S_ir
  * - exp:     f_il = sum_r A_lr exp(Z_ir)
  * - relu:    f_il = sum_r A_lr max(Z_ir, 0)
- * F = s f. Scale `paper`: s = m (softmax), 1 (exp), 1/sqrt m (relu). Scale `ntk`: s = sqrt m (softmax), 1/sqrt m (exp,
- * relu), in which J J^T stays O(1) for all three.
+ * - exp_normalized: f_il = exp(-sigma^2 |x_i|^2 / 2) sum_r A_lr exp(Z_ir): softmax whose normalizer stays the m E exp(x
+ * . w) of its start (times m, which the scale takes) F = s f. Scale `paper`: s = m (softmax), 1 (exp, exp_normalized),
+ * 1/sqrt m (relu). Scale `ntk`: s = sqrt m (softmax), 1/sqrt m (the others), in which J J^T stays O(1) for all.
  *
  * @see arXiv 2405.03251 (softmax), arXiv 2303.16504 (exp), Munteanu et al., ICML 2022 (relu, symmetric initialization).
  *
@@ -26,7 +27,12 @@
 extern "C" {
 #endif
 
-typedef enum sntk_activation { SNTK_SOFTMAX = 0, SNTK_RELU, SNTK_EXP } sntk_activation;
+typedef enum sntk_activation {
+  SNTK_SOFTMAX = 0,
+  SNTK_RELU,
+  SNTK_EXP,
+  SNTK_EXP_NORMALIZED /**< softmax with its normalizer frozen at initialization: exp(Z_ir) / (m E exp(x_i . w)) */
+} sntk_activation;
 typedef enum sntk_scale { SNTK_SCALE_NTK = 0, SNTK_SCALE_PAPER } sntk_scale;
 
 /** @brief How W0 and A are drawn: w ~ N(0, sigma^2 I), signs uniform. */

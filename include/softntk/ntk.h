@@ -55,6 +55,25 @@ SNTK_API sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activa
  */
 SNTK_API sntk_status sntk_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, double *values);
 
+/** @brief The two ends of a spectrum, and how well they are known. */
+typedef struct sntk_extremes {
+  double min, max;
+  double min_error, max_error; /**< each lies within this of an eigenvalue: residual norm, and rounding */
+  int64_t iterations;          /**< of Lanczos, both ends together */
+} sntk_extremes;
+
+/**
+ * @brief Smallest and largest eigenvalue of a symmetric positive semidefinite matrix, by Lanczos (ARPACK): the largest
+ * with the matrix itself, the smallest with its inverse through a Cholesky factor. For orders at which all eigenvalues
+ * take too long: n^3 / 3 operations beside the products.
+ * @param[in] matrix size x size, host, symmetric; not changed.
+ * @return SNTK_OK; SNTK_ERR_NUMERICAL (not converged, not finite); SNTK_ERR_SHAPE; SNTK_ERR_MEMORY;
+ * SNTK_ERR_INTERRUPTED.
+ * @note Memory: a copy of the matrix. On the host, whatever the backend.
+ */
+SNTK_API sntk_status sntk_extreme_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size,
+                                              sntk_extremes *extremes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@
 #include "softntk/data.h"
 #include "softntk/network.h"
 #include "softntk/ntk.h"
+#include "softntk/perturb.h"
 #include "softntk/rng.h"
 #include "softntk/run.h"
 #include "softntk/status.h"

@@ -1,0 +1,106 @@
+/**
+ * @file perturb.h
+ * @brief How far the kernel moves when every neuron moves by at most R: the perturbation property.
+ *
+ * arXiv 2405.03251 proves for softmax: for all W~ with |w~_r - w_r| <= R, R in (0, 0.01), |H(W~) - H(W)|_F <= R np
+ * exp(10 B) with probability 1 - delta, B = max(C sigma sqrt(log(np / delta)), 1). Measured here for three kinds of
+ * direction, for every activation. H(W~) - H(W) is taken from the features' change, without cancellation.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef SOFTNTK_PERTURB_H
+#define SOFTNTK_PERTURB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "softntk/context.h"
+#include "softntk/network.h"
+#include "softntk/status.h"
+#include "softntk/train.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** @brief How the neurons are moved. */
+typedef enum sntk_direction {
+  SNTK_DIRECTION_RANDOM = 0, /**< uniform on the sphere: every neuron moves by exactly R */
+  SNTK_DIRECTION_TRAINING,   /**< as training moves them, scaled so that the neuron that moves most moves R */
+  SNTK_DIRECTION_ADVERSARIAL /**< projected ascent on |H(W~) - H(W)|_F from the random direction; relu, whose kernel is
+                                piecewise constant, ascends along a band of width R around each jump */
+} sntk_direction;
+
+/** @brief What moving by radius R did to the kernel. */
+typedef struct sntk_perturbation {
+  double radius;       /**< R = max_r |w~_r - w_r|_2 */
+  double change;       /**< |H(W~) - H(W)|_F */
+  double ratio;        /**< change / (R n p) */
+  double relative;     /**< change / |H(W)|_F */
+  double lambda_min;   /**< of H(W~) */
+  double lambda_share; /**< lambda_min(H(W~)) / lambda_min(H(W)) */
+  int64_t ascents;     /**< adversarial: steps that raised the change */
+} sntk_perturbation;
+
+/** @brief A network at W0, its kernel, and a direction to move in. */
+typedef struct sntk_perturb sntk_perturb;
+
+/**
+ * @brief Draws the network and takes H(W0).
+ * @param[in] network Options; `streamed` and `form` are not looked at, weights may be given.
+ * @param[in] inputs  n x d row-major, host, finite; copied.
+ * @return SNTK_OK; as sntk_network_create() and sntk_ntk_gram(). *perturb is NULL on failure.
+ */
+SNTK_API sntk_status sntk_perturb_create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
+                                         int64_t samples, sntk_perturb **perturb);
+
+/** @brief Frees it; NULL is allowed. It must be freed before ctx. */
+SNTK_API void sntk_perturb_free(sntk_perturb *perturb);
+
+/** @brief lambda_min, lambda_max and Frobenius norm of H(W0). */
+SNTK_API void sntk_perturb_kernel(const sntk_perturb *perturb, double *lambda_min, double *lambda_max, double *norm);
+
+/** @brief Makes the random direction the current one. Seeded by the network's seed. */
+SNTK_API sntk_status sntk_perturb_random(sntk_context *ctx, sntk_perturb *perturb);
+
+/**
+ * @brief Trains a copy of the network and makes its displacement W(T) - W0 the current direction.
+ * @param[in]  targets n x p, host, finite.
+ * @param[out] moved   max_r |w_r(T) - w_r(0)|_2: the radius that training itself took.
+ * @return As sntk_train(); SNTK_ERR_NUMERICAL where no neuron moved.
+ */
+SNTK_API sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *perturb, const double *targets,
+                                           const sntk_train_options *train, double *moved);
+
+/**
+ * @brief Ascends |H(W0 + D) - H(W0)|_F over |d_r| <= radius and makes the D found the current direction.
+ * @param[in] steps Gradient steps; a step that lowers the change is halved.
+ * @note The starting point is the current direction at that radius.
+ */
+SNTK_API sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *perturb, double radius, int64_t steps,
+                                              int64_t *ascents);
+
+/** @brief Moves along the current direction by `radius` > 0 and measures. */
+SNTK_API sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *perturb, double radius,
+                                          sntk_perturbation *result);
+
+/** @brief The paper's bound R n p exp(10 B) on |H(W~) - H(W)|_F. */
+SNTK_API double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double sigma, double c,
+                                   double delta);
+
+/** @brief The current direction of neurons [first, first + count): dim x count row-major, largest norm 1. */
+SNTK_API sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_perturb *perturb, int64_t first,
+                                            int64_t count, double *direction);
+
+/** @brief Gradient of 1/2 |H(W0 + radius D) - H(W0)|_F^2 with respect to the weights at the current direction D, dim x
+ * width, host. */
+SNTK_API sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *perturb, double radius, double *gradient);
+
+/** @brief Bytes that a perturbation takes; -1 where they do not fit 63 bits. */
+SNTK_API int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
