@@ -160,7 +160,8 @@ static sntk_status read_data(app *a, const sntk_config *c, app_problem *problem)
   if (sntk_config_has(c, "network.outputs")) o.outputs = sntk_config_int(c, "network.outputs");
   o.clusters = sntk_config_int(c, "data.clusters");
   o.spread = sntk_config_real(c, "data.spread");
-  o.activation = problem->network.activation;
+  /* a teacher's normalizer is its own: frozen or not is a matter of what learns from it */
+  o.activation = problem->network.activation == SNTK_EXP_NORMALIZED ? SNTK_SOFTMAX : problem->network.activation;
   o.sigma = problem->network.sigma;
   o.teacher_width = sntk_config_int(c, "data.teacher_width");
   o.harmonic_degree = sntk_config_int(c, "data.harmonic_degree");
@@ -256,6 +257,7 @@ static void read_train(const sntk_config *c, sntk_train_options *o) {
   o->record_every = sntk_config_int(c, "train.record_every");
   o->kernel_every = sntk_config_int(c, "train.kernel_every");
   o->divergence = sntk_config_real(c, "train.divergence");
+  o->linearized = sntk_config_bool(c, "train.linearized");
 }
 
 sntk_status app_problem_create(app *a, const sntk_config *c, bool has_width, app_problem *problem) {
@@ -274,6 +276,12 @@ sntk_status app_problem_create(app *a, const sntk_config *c, bool has_width, app
   problem->train.profile_count = a->options.profile_count;
   sntk_status status = read_data(a, c, problem);
   if (status == SNTK_OK) status = read_network(a, c, has_width, problem);
+  if (status == SNTK_OK && problem->data->test_samples > 0) {
+    const sntk_data *data = problem->data;
+    problem->train.test_samples = data->test_samples;
+    problem->train.test_inputs = data->inputs + data->samples * data->dim;
+    problem->train.test_targets = data->targets + data->samples * data->outputs;
+  }
   if (status != SNTK_OK) app_problem_clear(problem);
   return status;
 }

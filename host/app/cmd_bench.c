@@ -15,7 +15,7 @@
 enum { LEAST_RUNS = 7 };
 static const double LEAST_SECONDS = 3.0;
 
-static const char *const activations[] = {"softmax", "relu", "exp"};
+static const char *const activations[] = {"softmax", "relu", "exp", "exp_normalized"};
 
 /* A whole number of the configuration, or what the benchmark takes where it is not given. */
 static int64_t given(const sntk_config *config, const char *key, int64_t otherwise) {
@@ -28,7 +28,7 @@ static sntk_bench_case read_case(const app *a, sntk_bench_kind kind) {
   sntk_bench_case c = {.kind = kind, .network = SNTK_NETWORK_OPTIONS_INIT};
   const char *activation =
       sntk_config_has(config, "network.activation") ? sntk_config_text(config, "network.activation") : activations[0];
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < (int)(sizeof activations / sizeof *activations); i++)
     if (strcmp(activation, activations[i]) == 0) c.network.activation = (sntk_activation)i;
   c.network.width = given(config, "network.width", 65536);
   c.network.dim = given(config, "data.dim", 32);

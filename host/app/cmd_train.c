@@ -18,15 +18,24 @@ static double column_loss(const sntk_history_row *row) { return row->loss; }
 static double column_movement(const sntk_history_row *row) { return row->weight_movement; }
 static double column_drift(const sntk_history_row *row) { return row->kernel_drift; }
 static double column_lambda(const sntk_history_row *row) { return row->lambda_min; }
+static double column_bound(const sntk_history_row *row) { return row->loss_bound; }
+static double column_linearized(const sntk_history_row *row) { return row->loss_linearized; }
+static double column_infinite(const sntk_history_row *row) { return row->loss_infinite; }
+static double column_test(const sntk_history_row *row) { return row->test_loss; }
 
 static sntk_status write_history(app *a, sntk_h5 *file, const sntk_train_result *result) {
   static const struct {
     const char *name;
     history_column value;
-  } columns[] = {{"/history/loss", column_loss},
-                 {"/history/weight_movement", column_movement},
-                 {"/history/kernel_drift", column_drift},
-                 {"/history/lambda_min", column_lambda}};
+    bool asked; /* only where some row has it */
+  } columns[] = {{"/history/loss", column_loss, false},
+                 {"/history/weight_movement", column_movement, false},
+                 {"/history/kernel_drift", column_drift, false},
+                 {"/history/lambda_min", column_lambda, false},
+                 {"/history/loss_bound", column_bound, true},
+                 {"/history/loss_linearized", column_linearized, true},
+                 {"/history/loss_infinite", column_infinite, true},
+                 {"/history/test_loss", column_test, true}};
   const int64_t rows = result->history_rows;
   double *values;
   int64_t *steps;
@@ -35,8 +44,12 @@ static sntk_status write_history(app *a, sntk_h5 *file, const sntk_train_result 
   for (int64_t r = 0; r < rows && status == SNTK_OK; r++) steps[r] = result->history[r].step;
   if (status == SNTK_OK) status = sntk_h5_write_i64(a->ctx, file, "/history/step", rows, 0, steps);
   for (size_t c = 0; c < sizeof columns / sizeof *columns && status == SNTK_OK; c++) {
-    for (int64_t r = 0; r < rows; r++) values[r] = columns[c].value(&result->history[r]);
-    status = sntk_h5_write_f64(a->ctx, file, columns[c].name, rows, 0, values);
+    bool any = !columns[c].asked;
+    for (int64_t r = 0; r < rows; r++) {
+      values[r] = columns[c].value(&result->history[r]);
+      any = any || !isnan(values[r]);
+    }
+    if (any) status = sntk_h5_write_f64(a->ctx, file, columns[c].name, rows, 0, values);
   }
   free(values);
   free(steps);
@@ -82,12 +95,33 @@ static sntk_status write_h5(app *a, const char *path, const app_problem *problem
   if (status == SNTK_OK && result->outputs)
     status =
         sntk_h5_write_f64(a->ctx, file, "/output", problem->data->samples, problem->network.outputs, result->outputs);
+  if (status == SNTK_OK && result->test_outputs)
+    status = sntk_h5_write_f64(a->ctx, file, "/test_output", problem->data->test_samples, problem->network.outputs,
+                               result->test_outputs);
   if (status == SNTK_OK && sntk_config_bool(problem->config, "save.weights")) status = app_write_network(a, file, net);
   const sntk_status closed = sntk_h5_close(a->ctx, file, status == SNTK_OK);
   return status != SNTK_OK ? status : closed;
 }
 
 /* ---- a point ---- */
+
+static void add_if_known(json_t *point, const char *key, double value) {
+  if (!isnan(value)) json_object_set_new(point, key, sntk_json_real(value));
+}
+
+/* Keys loss_<which>, distance_<which>, test_loss_<which>, test_distance_<which>. */
+static void add_prediction(json_t *point, const char *which, const sntk_prediction *p) {
+  const struct {
+    const char *name;
+    double value;
+  } members[] = {
+      {"loss", p->loss}, {"distance", p->distance}, {"test_loss", p->test_loss}, {"test_distance", p->test_distance}};
+  for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+    char key[48];
+    snprintf(key, sizeof key, "%s_%s", members[i].name, which);
+    add_if_known(point, key, members[i].value);
+  }
+}
 
 static void add_result(json_t *point, const app_problem *problem, const sntk_train_result *r) {
   json_object_set_new(point, "form", json_string(r->form == SNTK_FORM_PLAIN ? "plain" : "displacement"));
@@ -107,6 +141,15 @@ static void add_result(json_t *point, const app_problem *problem, const sntk_tra
     json_object_set_new(point, "lambda_min_final", json_real(r->lambda_min_final));
     json_object_set_new(point, "kernel_drift", json_real(r->kernel_drift));
   }
+  if (isfinite(r->lambda_min)) {
+    json_object_set_new(point, "rate_kept", json_boolean(r->rate_kept));
+    json_object_set_new(point, "rate_kept_paper", json_boolean(r->rate_kept_paper));
+  }
+  if (problem->data->test_samples > 0)
+    json_object_set_new(point, "test_samples", json_integer(problem->data->test_samples));
+  add_if_known(point, "test_loss", r->test_loss);
+  add_prediction(point, "linearized", &r->linearized);
+  add_prediction(point, "infinite", &r->infinite);
   json_object_set_new(point, "weight_movement", sntk_json_real(r->weight_movement));
   json_object_set_new(point, "update_lost", sntk_json_real(r->update_lost));
   json_object_set_new(point, "updates_below_resolution", json_boolean(r->below_resolution));
@@ -177,10 +220,14 @@ sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, do
   if (status == SNTK_OK) status = app_measure(a, &problem, problem.network.width, &estimate);
   const int64_t every = problem.train.kernel_every;
   double eigen = 0.0;
-  if (status == SNTK_OK && (every > 0 || problem.train.eta_rule == SNTK_ETA_THEORY))
+  if (status == SNTK_OK && (every > 0 || problem.train.linearized || problem.train.eta_rule == SNTK_ETA_THEORY))
     status = app_measure_eigenvalues(a, problem.data->samples * problem.network.outputs, &eigen);
   if (status == SNTK_OK) {
-    const double kernels = every > 0 ? 2.0 + (double)(problem.train.steps / every) : eigen > 0.0 ? 1.0 : 0.0;
+    const double held_out = (double)problem.data->test_samples / (double)problem.data->samples;
+    const double kernels = (every > 0     ? 2.0 + (double)(problem.train.steps / every)
+                            : eigen > 0.0 ? 1.0
+                                          : 0.0) +
+                           (problem.train.linearized ? pow(1.0 + held_out, 2.0) : 0.0);
     *seconds = estimate.step_seconds * (double)problem.train.steps + estimate.eta_seconds +
                (estimate.gram64_seconds + eigen) * kernels;
   }

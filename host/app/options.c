@@ -55,7 +55,7 @@ static const struct {
     {"--dry-run", NULL, "estimate memory and time; run nothing", OPT_DRY_RUN, NULL},
     {"--json", NULL, "results as JSON, one object a line, on standard output", OPT_JSON, NULL},
     {"--quiet", NULL, "no progress, no tables; errors always", OPT_QUIET, NULL},
-    {"--activation", "A", "bench: softmax, relu or exp", OPT_KEY, "network.activation"},
+    {"--activation", "A", "bench: softmax, relu, exp or exp_normalized", OPT_KEY, "network.activation"},
     {"--samples", "N", "bench: samples", OPT_KEY, "data.samples"},
     {"--dim", "D", "bench: input dimension", OPT_KEY, "data.dim"},
     {"--outputs", "P", "bench: outputs", OPT_KEY, "network.outputs"},

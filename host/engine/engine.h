@@ -60,7 +60,9 @@ typedef struct sntk_pass {
   sntk_stats stats; /* of the network (plain), or the change against the base */
   sntk_stats next;  /* the same after the descent under way; the two take turns */
   double *sum;      /* n: whole normalizer */
+  double *factor;   /* n: on the outputs; 1 but for exp_normalized */
   double *f;        /* n x p, before the output scale */
+  double *pulled;   /* n x p: of sntk_pass_pull */
   double *storage;  /* what the arrays above point into */
 } sntk_pass;
 
@@ -86,8 +88,41 @@ sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *p
 /* c_i = sum_l r_il f_il for softmax, 0 otherwise. */
 void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const double *r, double *c);
 
+/* Have the samples' factors to be put in? */
+static inline bool sntk_pass_weighted(const sntk_network *net) {
+  return net->options.activation == SNTK_EXP_NORMALIZED;
+}
+
+/* What a backend must pull back for J^T r: r itself, or with the samples' factors. Valid until the next call. */
+const double *sntk_pass_pull(const sntk_network *net, sntk_pass *pass, const double *r);
+
+/* H - H(W0) at the weights the pass was walked with, in the displaced and paired layouts with the base at W0, without
+ * cancellation: the base and the displacement give the features' change, see sntk_backend.feature_change. */
+sntk_status sntk_pass_gram_change(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *change);
+
 /* H at the weights the pass was walked with, into host memory. */
 sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *gram);
+
+/* The linearized run: see linear.c. Vectors are all x p like outputs, matrices have row i + all l like H. */
+typedef struct sntk_linear {
+  int64_t samples, all, outputs; /* all: the samples and held-out inputs behind them */
+  double rate;                   /* eta q */
+  double *gram;                  /* all p x all p: H at W0, filled by the caller */
+  double *u;                     /* outputs of the linearized run */
+  double *infinite;              /* all x all: one output's block of H at infinite width; NULL: weights not Gaussian */
+  double *u_infinite;            /* outputs of the run with it; NULL likewise */
+  double *residual;              /* samples x p */
+} sntk_linear;
+
+/* Allocates, and fills `infinite` for Gaussian weights. */
+sntk_status sntk_linear_create(sntk_context *ctx, const sntk_network_options *options, const double *inputs,
+                               int64_t samples, int64_t all, bool gaussian, sntk_linear *run);
+void sntk_linear_clear(sntk_linear *run);
+int64_t sntk_linear_bytes(int64_t samples, int64_t all, int64_t outputs);
+/* Both runs start from `outputs` (all x p). */
+void sntk_linear_begin(sntk_linear *run, const double *outputs, double rate);
+/* targets: samples x p. */
+void sntk_linear_step(sntk_linear *run, const double *targets);
 
 /* Largest eigenvalue of J J^T at the weights the pass was walked with, and the residual bound it was accepted with. */
 sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *lambda,

@@ -8,6 +8,9 @@
  * A E e) / sum pairs sharing w0, signs +-a: sum = sum0 + sum_q E (e1 + e2), f = sum_q a E (e1 - e2) / sum (exp: f
  * without the division; relu: differences of max(z0 + d, 0) in place of E e.)
  *
+ * The normalized exponential is the exponential network with factor_i = exp(-sigma^2 |x_i|^2 / 2) on the outputs of
+ * sample i: a backend sees SNTK_EXP, and the factors are put in here.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>
@@ -19,7 +22,7 @@
 double sntk_output_scale(sntk_activation activation, sntk_scale scale, int64_t width) {
   const double m = (double)width;
   if (activation == SNTK_SOFTMAX) return scale == SNTK_SCALE_PAPER ? m : sqrt(m);
-  if (activation == SNTK_EXP && scale == SNTK_SCALE_PAPER) return 1.0;
+  if (activation != SNTK_RELU && scale == SNTK_SCALE_PAPER) return 1.0;
   return 1.0 / sqrt(m);
 }
 
@@ -107,7 +110,8 @@ static sntk_status fill_initial(sntk_context *ctx, const sntk_network *net, int6
 
 static sntk_status check_options(sntk_context *ctx, const sntk_network_options *o) {
   if (!ctx->backend) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "no backend is open in this context");
-  if (o->activation != SNTK_SOFTMAX && o->activation != SNTK_RELU && o->activation != SNTK_EXP)
+  if (o->activation != SNTK_SOFTMAX && o->activation != SNTK_RELU && o->activation != SNTK_EXP &&
+      o->activation != SNTK_EXP_NORMALIZED)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "activation %d is unknown", (int)o->activation);
   if (o->width < 1 || o->dim < 1 || o->outputs < 1 || o->dim > INT32_MAX || o->outputs > INT32_MAX)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
@@ -174,7 +178,7 @@ sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *o
                               .symmetric = options->init == SNTK_INIT_SYMMETRIC && !options->weights};
   const sntk_layout layout = sntk_network_layout(ctx, options);
   net->options.form = layout == SNTK_LAYOUT_PLAIN ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
-  net->v = (sntk_neurons){.activation = options->activation,
+  net->v = (sntk_neurons){.activation = options->activation == SNTK_EXP_NORMALIZED ? SNTK_EXP : options->activation,
                           .layout = layout,
                           .type = net->options.precision,
                           .width = options->width,
@@ -365,8 +369,8 @@ sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net) {
 
 /* ---- passes ---- */
 
-/* Doubles of one sample: three sets of statistics (max, sum, p sums), the whole sum, f. */
-static int64_t doubles_per_sample(int64_t outputs) { return sntk_size_add(7, sntk_size_mul(4, outputs)); }
+/* Doubles of one sample: three sets of statistics (max, sum, p sums), the whole sum, the factor, f, what is pulled. */
+static int64_t doubles_per_sample(int64_t outputs) { return sntk_size_add(8, sntk_size_mul(5, outputs)); }
 
 int64_t sntk_pass_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
   const int64_t inputs = sntk_size_mul(samples, o->dim);
@@ -409,7 +413,14 @@ sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const d
     at += n * (2 + p);
   }
   pass->sum = at;
-  pass->f = at + n;
+  pass->factor = at + n;
+  pass->f = at + 2 * n;
+  pass->pulled = at + n * (2 + p);
+  for (int64_t i = 0; i < n; i++) {
+    double square = 0.0;
+    for (int64_t k = 0; k < d; k++) square += inputs[i * d + k] * inputs[i * d + k];
+    pass->factor[i] = sntk_pass_weighted(net) ? exp(-0.5 * net->options.sigma * net->options.sigma * square) : 1.0;
+  }
   pass->samples = (sntk_samples){.count = n, .dim = d, .type = net->v.type, .x = pass->x, .x64 = pass->x64};
   return SNTK_OK;
 }
@@ -461,7 +472,7 @@ static sntk_status finish(sntk_context *ctx, const sntk_network *net, sntk_pass 
     for (int64_t l = 0; l < p; l++) {
       const int64_t il = i * p + l;
       const double t = pass->stats.t[il] + (shifted ? pass->base.t[il] : 0.0);
-      pass->f[il] = softmax ? t / pass->sum[i] : t;
+      pass->f[il] = softmax ? t / pass->sum[i] : pass->factor[i] * t;
       if (!isfinite(net->scale * pass->f[il]))
         return sntk_fail(ctx, SNTK_ERR_OVERFLOW,
                          "output (%lld, %lld) is not finite; use a smaller sigma, smaller inputs or a smaller eta",
@@ -499,6 +510,13 @@ void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const doub
   }
 }
 
+const double *sntk_pass_pull(const sntk_network *net, sntk_pass *pass, const double *r) {
+  if (!sntk_pass_weighted(net)) return r;
+  for (int64_t j = 0; j < pass->samples.count * pass->outputs; j++)
+    pass->pulled[j] = pass->factor[j / pass->outputs] * r[j];
+  return pass->pulled;
+}
+
 /* Columns at a time for a step: so many that a call is long beside waking the threads. (A step is not interrupted: half
  * of one would leave weights of two.) */
 static int64_t step_columns(const sntk_network *net, int64_t samples) {
@@ -510,7 +528,8 @@ static int64_t step_columns(const sntk_network *net, int64_t samples) {
 
 sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const double *r, double *centre,
                               double eta, double norms[2]) {
-  const sntk_pull pull = {.scale = net->scale, .max = pass->stats.max, .sum = pass->sum, .r = r, .c = centre};
+  const sntk_pull pull = {
+      .scale = net->scale, .max = pass->stats.max, .sum = pass->sum, .r = sntk_pass_pull(net, pass, r), .c = centre};
   const int64_t step = step_columns(net, pass->samples.count);
   sntk_pass_centre(net, pass, r, centre);
   sntk_pass_begin_next(net, pass);

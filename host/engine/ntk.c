@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/engine.h"
 
@@ -39,54 +40,269 @@ int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, i
   return sntk_size_add(sntk_size_add(u, matrices), sntk_pass_bytes(ctx, o, samples));
 }
 
-sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *gram) {
-  const sntk_backend *backend = ctx->backend;
-  const int64_t rows = pass->samples.count * pass->outputs;
-  const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+/* A walk over the width that fills slabs of features and adds their products. */
+typedef struct gram_walk {
+  int64_t rows;   /* of a slab: np, or n where outputs are traced one by one */
+  int each;       /* features a column */
+  int64_t step;   /* columns */
+  void *u[2];     /* slabs; a change has du and um in turn */
+  double *matrix; /* backend memory, rows x rows */
+  double *f;      /* n: one output's means (trace) */
+} gram_walk;
+
+static void walk_clear(sntk_context *ctx, gram_walk *w) {
+  ctx->backend->free(ctx, w->u[0]);
+  ctx->backend->free(ctx, w->u[1]);
+  ctx->backend->free(ctx, w->matrix);
+  free(w->f);
+}
+
+/* `slabs` slabs of features, and an empty matrix. */
+static sntk_status walk_create(sntk_context *ctx, const sntk_network *net, int64_t rows, int slabs, gram_walk *w) {
   const int64_t most = sntk_network_chunk_columns(net);
-  const int64_t step = backend->gram ? most : feature_columns(rows, each, net->v.type, most);
-  const int64_t bytes = sntk_size_mul(sntk_size_mul(rows, rows), sizeof(double));
-  /* Where the backend multiplies one slab while it fills the next, two take turns. */
-  void *u[2] = {NULL, NULL};
-  double *device = NULL;
+  *w = (gram_walk){.rows = rows, .each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1};
+  w->step = slabs > 0 ? feature_columns(rows, w->each, net->v.type, most) : most;
+  const int64_t slab = sntk_size_mul(rows * w->each * w->step, (int64_t)sntk_type_size(net->v.type));
   sntk_status status = SNTK_OK;
-  for (int slab = 0; slab < backend->feature_slabs && !backend->gram && status == SNTK_OK; slab++)
-    status = backend->alloc(ctx, "slab of features",
-                            sntk_size_mul(rows * each * step, (int64_t)sntk_type_size(net->v.type)), &u[slab]);
-  if (status == SNTK_OK) status = backend->alloc(ctx, "Gram matrix", bytes, (void **)&device);
-  for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += step) {
+  for (int i = 0; i < slabs && status == SNTK_OK; i++)
+    status = ctx->backend->alloc(ctx, "slab of features", slab, &w->u[i]);
+  if (status == SNTK_OK)
+    status = ctx->backend->alloc(ctx, "Gram matrix", sntk_size_mul(sntk_size_mul(rows, rows), sizeof(double)),
+                                 (void **)&w->matrix);
+  if (status != SNTK_OK) walk_clear(ctx, w);
+  return status;
+}
+
+/* matrix += U U^T of a chunk. Where the backend multiplies one slab while it fills the next, two take turns. */
+static sntk_status add_chunk(sntk_context *ctx, const sntk_neurons *chunk, const sntk_pass *pass, const double *f,
+                             int64_t turn, gram_walk *w) {
+  const sntk_backend *backend = ctx->backend;
+  if (backend->gram) return backend->gram(ctx, chunk, &pass->samples, pass->stats.max, pass->sum, f, w->matrix);
+  void *u = w->u[turn % backend->feature_slabs];
+  const int64_t columns = w->each * chunk->count;
+  SNTK_TRY(backend->features(ctx, chunk, &pass->samples, pass->stats.max, pass->sum, f, u, columns));
+  return backend->gram_add(ctx, chunk->type, u, w->rows, columns, columns, w->matrix);
+}
+
+/* One output after the other into the same matrix: the trace over outputs. */
+static sntk_status add_traced(sntk_context *ctx, const sntk_neurons *chunk, const sntk_pass *pass, int64_t *turn,
+                              gram_walk *w) {
+  sntk_neurons one = *chunk;
+  one.outputs = 1;
+  for (int64_t l = 0; l < pass->outputs; l++) {
+    one.signs = chunk->signs + l * chunk->ld_signs;
+    for (int64_t i = 0; i < pass->samples.count; i++) w->f[i] = pass->f[i * pass->outputs + l];
+    SNTK_TRY(add_chunk(ctx, &one, pass, w->f, (*turn)++, w));
+  }
+  return SNTK_OK;
+}
+
+/* K o what was added, with the samples' factors, into host memory. */
+static sntk_status walk_finish(sntk_context *ctx, const sntk_network *net, const sntk_pass *pass, int64_t outputs,
+                               gram_walk *w, double *gram) {
+  const int64_t n = pass->samples.count;
+  SNTK_TRY(ctx->backend->gram_finish(ctx, &pass->samples, outputs, w->matrix));
+  SNTK_TRY(ctx->backend->download(ctx, gram, w->matrix, w->rows * w->rows * (int64_t)sizeof *gram));
+  for (int64_t a = 0; a < w->rows; a++)
+    for (int64_t b = 0; b < w->rows; b++) {
+      if (sntk_pass_weighted(net)) gram[a * w->rows + b] *= pass->factor[a % n] * pass->factor[b % n];
+      if (!isfinite(gram[a * w->rows + b]))
+        return sntk_fail(ctx, SNTK_ERR_OVERFLOW,
+                         "an entry of the Gram matrix is not finite; use a smaller sigma or precision f64");
+    }
+  return SNTK_OK;
+}
+
+static sntk_status pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass, bool trace, double *gram) {
+  const int64_t n = pass->samples.count, outputs = trace ? 1 : pass->outputs;
+  gram_walk w;
+  int64_t turn = 0;
+  SNTK_TRY(walk_create(ctx, net, n * outputs, ctx->backend->gram ? 0 : ctx->backend->feature_slabs, &w));
+  sntk_status status = trace ? sntk_alloc(ctx, "outputs", n, sizeof *w.f, (void **)&w.f) : SNTK_OK;
+  for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += w.step) {
     sntk_neurons chunk;
-    const int64_t b = net->v.count - at < step ? net->v.count - at : step;
-    void *slab = u[at / step % backend->feature_slabs];
+    const int64_t b = net->v.count - at < w.step ? net->v.count - at : w.step;
     status = sntk_check_interrupt(ctx);
     if (status == SNTK_OK) status = sntk_network_chunk(ctx, net, at, b, &chunk);
-    if (status == SNTK_OK && backend->gram)
-      status = backend->gram(ctx, &chunk, &pass->samples, pass->stats.max, pass->sum, pass->f, device);
-    if (status == SNTK_OK && !backend->gram)
-      status = backend->features(ctx, &chunk, &pass->samples, pass->stats.max, pass->sum, pass->f, slab, each * b);
-    if (status == SNTK_OK && !backend->gram)
-      status = backend->gram_add(ctx, net->v.type, slab, rows, each * b, each * b, device);
+    if (status == SNTK_OK)
+      status = trace ? add_traced(ctx, &chunk, pass, &turn, &w) : add_chunk(ctx, &chunk, pass, pass->f, turn++, &w);
     if (status == SNTK_OK) sntk_report_progress(ctx, "gram", at + b, net->v.count, NAN);
   }
-  if (status == SNTK_OK) status = backend->gram_finish(ctx, &pass->samples, pass->outputs, device);
-  if (status == SNTK_OK) status = backend->download(ctx, gram, device, bytes);
-  for (int64_t j = 0; j < rows * rows && status == SNTK_OK; j++)
-    if (!isfinite(gram[j]))
-      status = sntk_fail(ctx, SNTK_ERR_OVERFLOW,
-                         "an entry of the Gram matrix is not finite; use a smaller sigma or precision f64");
-  backend->free(ctx, u[0]);
-  backend->free(ctx, u[1]);
-  backend->free(ctx, device);
+  if (status == SNTK_OK) status = walk_finish(ctx, net, pass, outputs, &w, gram);
+  walk_clear(ctx, &w);
+  return status;
+}
+
+sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *gram) {
+  return pass_gram(ctx, net, pass, false, gram);
+}
+
+/* delta, f0 and df of every sample: n, n x p, n x p in `memory`. */
+static sntk_change change_of(const sntk_pass *pass, bool softmax, double *memory) {
+  const int64_t n = pass->samples.count, p = pass->outputs;
+  double *const delta = memory, *const f0 = memory + n, *const df = f0 + n * p;
+  for (int64_t i = 0; i < n && softmax; i++) {
+    delta[i] = pass->stats.sum[i] / pass->base.sum[i];
+    for (int64_t l = 0; l < p; l++) {
+      f0[i * p + l] = pass->base.t[i * p + l] / pass->base.sum[i];
+      df[i * p + l] = (pass->stats.t[i * p + l] / pass->base.sum[i] - f0[i * p + l] * delta[i]) / (1.0 + delta[i]);
+    }
+  }
+  return (sntk_change){.max = pass->base.max,
+                       .sum0 = pass->base.sum,
+                       .delta = softmax ? delta : NULL,
+                       .f0 = softmax ? f0 : NULL,
+                       .df = softmax ? df : NULL};
+}
+
+sntk_status sntk_pass_gram_change(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *change) {
+  const sntk_backend *backend = ctx->backend;
+  const int64_t n = pass->samples.count, p = pass->outputs;
+  double *memory;
+  gram_walk w;
+  SNTK_TRY(sntk_alloc(ctx, "change of the outputs", sntk_size_mul(n, 1 + 2 * p), sizeof *memory, (void **)&memory));
+  const sntk_change c = change_of(pass, net->v.activation == SNTK_SOFTMAX, memory);
+  sntk_status status = walk_create(ctx, net, n * p, 2, &w);
+  for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += w.step) {
+    sntk_neurons chunk;
+    const int64_t b = net->v.count - at < w.step ? net->v.count - at : w.step, columns = w.each * b;
+    status = sntk_check_interrupt(ctx);
+    if (status == SNTK_OK) status = sntk_network_chunk(ctx, net, at, b, &chunk);
+    if (status == SNTK_OK) status = backend->feature_change(ctx, &chunk, &pass->samples, &c, w.u[0], w.u[1], columns);
+    if (status == SNTK_OK)
+      status = backend->gram_add_change(ctx, net->v.type, w.u[0], w.u[1], w.rows, columns, columns, w.matrix);
+  }
+  if (status == SNTK_OK) status = walk_finish(ctx, net, pass, p, &w, change);
+  walk_clear(ctx, &w);
+  free(memory);
+  return status;
+}
+
+/* The two walks of a matrix: statistics, then products. */
+static sntk_status begin(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, sntk_pass *pass) {
+  SNTK_TRY(sntk_pass_create(ctx, net, inputs, samples, pass));
+  sntk_status status = sntk_pass_base(ctx, net, pass);
+  if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, pass, "statistics");
+  if (status != SNTK_OK) sntk_pass_clear(ctx, pass);
   return status;
 }
 
 sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, double *gram) {
   sntk_pass pass;
-  SNTK_TRY(sntk_pass_create(ctx, net, inputs, samples, &pass));
-  sntk_status status = sntk_pass_base(ctx, net, &pass);
-  if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, &pass, "statistics");
-  if (status == SNTK_OK) status = sntk_pass_gram(ctx, net, &pass, gram);
+  SNTK_TRY(begin(ctx, net, inputs, samples, &pass));
+  const sntk_status status = pass_gram(ctx, net, &pass, false, gram);
   sntk_pass_clear(ctx, &pass);
+  return status;
+}
+
+sntk_status sntk_ntk_trace(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, double *trace) {
+  sntk_pass pass;
+  SNTK_TRY(begin(ctx, net, inputs, samples, &pass));
+  const sntk_status status = pass_gram(ctx, net, &pass, true, trace);
+  sntk_pass_clear(ctx, &pass);
+  return status;
+}
+
+/* A pass of the samples [first, first + count) and [other, other + more) alone, with the statistics that they have in
+ * `whole`. */
+static sntk_status part_of(sntk_context *ctx, const sntk_network *net, const sntk_pass *whole, const double *inputs,
+                           int64_t first, int64_t count, int64_t other, int64_t more, sntk_pass *part) {
+  const int64_t d = net->v.dim, p = whole->outputs;
+  double *rows;
+  SNTK_TRY(sntk_alloc(ctx, "inputs of a block", sntk_size_mul(count + more, d), sizeof *rows, (void **)&rows));
+  for (int64_t i = 0; i < count + more; i++)
+    memcpy(rows + i * d, inputs + (i < count ? first + i : other + i - count) * d, (size_t)d * sizeof *rows);
+  const sntk_status status = sntk_pass_create(ctx, net, rows, count + more, part);
+  free(rows);
+  SNTK_TRY(status);
+  for (int64_t i = 0; i < count + more; i++) {
+    const int64_t from = i < count ? first + i : other + i - count;
+    part->stats.max[i] = whole->stats.max[from];
+    part->sum[i] = whole->sum[from];
+    memcpy(part->f + i * p, whole->f + from * p, (size_t)p * sizeof *part->f);
+  }
+  return SNTK_OK;
+}
+
+/* H of the samples of two ranges together into `square`, and its block (range, other range) into `block`; one range:
+ * the whole of it is the block. */
+static sntk_status block_of(sntk_context *ctx, sntk_network *net, const sntk_pass *whole, const double *inputs,
+                            int64_t first, int64_t count, int64_t other, int64_t more, double *square, double *block) {
+  const int64_t p = whole->outputs, all = count + more;
+  const bool diagonal = more == 0;
+  sntk_pass part;
+  SNTK_TRY(part_of(ctx, net, whole, inputs, first, count, other, more, &part));
+  const sntk_status status = pass_gram(ctx, net, &part, false, square);
+  sntk_pass_clear(ctx, &part);
+  const int64_t columns = diagonal ? count : more, from = diagonal ? 0 : count;
+  for (int64_t a = 0; a < count * p && status == SNTK_OK; a++)
+    for (int64_t b = 0; b < columns * p; b++)
+      block[a * columns * p + b] =
+          square[(a % count + all * (a / count)) * all * p + from + b % columns + all * (b / columns)];
+  return status;
+}
+
+sntk_status sntk_ntk_blocks(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, int64_t size,
+                            const int64_t *pairs, int64_t count, sntk_ntk_block_fn take, void *user) {
+  const int64_t ranges = size > 0 ? (samples + size - 1) / size : 0, p = net->options.outputs;
+  const int64_t all = ranges * (ranges + 1) / 2, most = size < samples ? size : samples;
+  if (size < 1)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "blocks of %lld samples: there must be at least 1", (long long)size);
+  for (int64_t j = 0; j < 2 * count; j++)
+    if (pairs[j] < 0 || pairs[j] >= ranges)
+      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "there is no range %lld: %lld samples make ranges 0 to %lld",
+                       (long long)pairs[j], (long long)samples, (long long)ranges - 1);
+  double *square = NULL, *block = NULL;
+  sntk_pass pass;
+  SNTK_TRY(begin(ctx, net, inputs, samples, &pass));
+  const int64_t side = sntk_size_mul(2 * most, p);
+  sntk_status status = sntk_alloc(ctx, "pair of blocks", sntk_size_mul(side, side), sizeof *square, (void **)&square);
+  if (status == SNTK_OK)
+    status = sntk_alloc(ctx, "block", sntk_size_mul(most * p, most * p), sizeof *block, (void **)&block);
+  int64_t row = 0, column = 0;
+  for (int64_t j = 0; j < (count > 0 ? count : all) && status == SNTK_OK; j++) {
+    const int64_t a = count > 0 ? pairs[2 * j] : row, b = count > 0 ? pairs[2 * j + 1] : column;
+    const int64_t first = a * size, other = b * size;
+    sntk_ntk_block it = {.row = a, .column = b, .first = first, .other = other};
+    it.rows = samples - first < size ? samples - first : size;
+    it.columns = samples - other < size ? samples - other : size;
+    it.values = block;
+    status = block_of(ctx, net, &pass, inputs, first, it.rows, other, a == b ? 0 : it.columns, square, block);
+    if (status == SNTK_OK) status = take(user, &it);
+    if (++column > row) row++, column = 0;
+  }
+  free(square);
+  free(block);
+  sntk_pass_clear(ctx, &pass);
+  return status;
+}
+
+typedef struct diagonal {
+  double *values;
+  int64_t samples, outputs;
+} diagonal;
+
+static sntk_status take_diagonal(void *user, const sntk_ntk_block *block) {
+  diagonal *d = user;
+  for (int64_t l = 0; l < d->outputs; l++)
+    for (int64_t i = 0; i < block->rows; i++) {
+      const int64_t a = i + block->rows * l;
+      d->values[block->first + i + d->samples * l] = block->values[a * block->rows * d->outputs + a];
+    }
+  return SNTK_OK;
+}
+
+sntk_status sntk_ntk_diagonal(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                              double *values) {
+  /* Blocks small enough that what is off the diagonal costs little, and so large that the weights, made anew for each,
+   * do not cost more. */
+  const int64_t size = 32, ranges = (samples + size - 1) / size;
+  diagonal d = {.values = values, .samples = samples, .outputs = net->options.outputs};
+  int64_t *pairs;
+  SNTK_TRY(sntk_alloc(ctx, "ranges", sntk_size_mul(2, ranges), sizeof *pairs, (void **)&pairs));
+  for (int64_t j = 0; j < 2 * ranges; j++) pairs[j] = j / 2;
+  const sntk_status status = sntk_ntk_blocks(ctx, net, inputs, samples, size, pairs, ranges, take_diagonal, &d);
+  free(pairs);
   return status;
 }
 
@@ -108,7 +324,7 @@ sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, dou
     for (int64_t j = 0; j <= i; j++) {
       const double kij = k[i * samples + j];
       double kappa;
-      if (activation == SNTK_SOFTMAX)
+      if (activation == SNTK_SOFTMAX || activation == SNTK_EXP_NORMALIZED)
         kappa = exp(sigma * sigma * kij);
       else if (activation == SNTK_EXP)
         kappa = exp(0.5 * sigma * sigma * (squares[i] + squares[j] + 2.0 * kij));

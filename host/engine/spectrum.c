@@ -22,7 +22,8 @@ static const double RESIDUAL = 1e-6; /* relative; eta needs no more */
 static sntk_status apply(sntk_context *ctx, sntk_network *net, sntk_pass *pass, void *const direction[2], int64_t step,
                          const double *u, double *c, double *mean, double *out) {
   const int64_t n = pass->samples.count, p = pass->outputs;
-  const sntk_pull pull = {.scale = net->scale, .max = pass->stats.max, .sum = pass->sum, .r = u, .c = c};
+  const sntk_pull pull = {
+      .scale = net->scale, .max = pass->stats.max, .sum = pass->sum, .r = sntk_pass_pull(net, pass, u), .c = c};
   sntk_pass_centre(net, pass, u, c);
   memset(out, 0, (size_t)(n * p) * sizeof *out);
   memset(mean, 0, (size_t)n * sizeof *mean);
@@ -37,7 +38,7 @@ static sntk_status apply(sntk_context *ctx, sntk_network *net, sntk_pass *pass, 
   for (int64_t i = 0; i < n; i++)
     for (int64_t l = 0; l < p; l++) {
       const double centred = net->v.activation == SNTK_SOFTMAX ? pass->f[i * p + l] * mean[i] : 0.0;
-      out[i * p + l] = net->scale * (out[i * p + l] - centred);
+      out[i * p + l] = net->scale * pass->factor[i] * (out[i * p + l] - centred);
     }
   return SNTK_OK;
 }

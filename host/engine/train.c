@@ -28,6 +28,8 @@ typedef struct training {
   double *gram0, *gram; /* np x np; NULL unless the kernel is followed */
   double *eigenvalues;  /* np */
   double gram0_norm;
+  sntk_linear linear; /* empty unless asked for */
+  double targets_norm, test_norm;
   int64_t history_capacity;
   bool profiling; /* the profiler's bracket is open */
 } training;
@@ -59,37 +61,53 @@ static sntk_status descend(sntk_context *ctx, training *run) {
   return SNTK_OK;
 }
 
-static double frobenius(const double *a, const double *b, int64_t count) {
+static double norm_of(const double *a, int64_t count) {
   double square = 0.0;
-  for (int64_t j = 0; j < count; j++) {
-    const double difference = a[j] - (b ? b[j] : 0.0);
-    square += difference * difference;
-  }
+  for (int64_t j = 0; j < count; j++) square += a[j] * a[j];
   return sqrt(square);
 }
 
-/* H at the weights as they are. In float64 whatever the run's type: the kernel's change may be 1e-9 of it, which the
- * rounding of float32 features would drown. */
-static sntk_status kernel_now(sntk_context *ctx, training *run, double *gram) {
-  if (run->net->v.type == SNTK_F64) return sntk_pass_gram(ctx, run->net, &run->pass, gram);
+static double distance_of(const double *a, const double *b, int64_t count) {
+  double square = 0.0;
+  for (int64_t j = 0; j < count; j++) square += (a[j] - b[j]) * (a[j] - b[j]);
+  return sqrt(square);
+}
+
+/* 1/2 |a - b|^2 */
+static double loss_of(const double *a, const double *b, int64_t count) {
+  const double distance = distance_of(a, b, count);
+  return 0.5 * distance * distance;
+}
+
+/* H at the weights as they are, in float64 whatever the run's type, at any inputs. */
+static sntk_status kernel_of(sntk_context *ctx, training *run, const double *inputs, int64_t samples, double *gram) {
+  if (run->net->v.type == SNTK_F64) return sntk_ntk_gram(ctx, run->net, inputs, samples, gram);
   sntk_network wide;
-  sntk_pass pass;
   SNTK_TRY(sntk_network_widen(ctx, run->net, &wide));
-  sntk_status status = sntk_pass_create(ctx, &wide, run->inputs, run->pass.samples.count, &pass);
-  if (status == SNTK_OK) {
-    status = sntk_pass_forward(ctx, &wide, &pass, NULL);
-    if (status == SNTK_OK) status = sntk_pass_gram(ctx, &wide, &pass, gram);
-    sntk_pass_clear(ctx, &pass);
-  }
+  const sntk_status status = sntk_ntk_gram(ctx, &wide, inputs, samples, gram);
   sntk_network_wide_clear(ctx, &wide);
   return status;
+}
+
+/* H - H(W0) at the weights as they are. From the displacement, as long as the base is W0; a base moves where the change
+ * is so large that a difference of matrices serves as well. */
+static sntk_status kernel_change(sntk_context *ctx, training *run, double *change) {
+  const int64_t size = run->pass.samples.count * run->pass.outputs;
+  if (run->net->v.layout != SNTK_LAYOUT_PLAIN && !run->net->base_moved)
+    return sntk_pass_gram_change(ctx, run->net, &run->pass, change);
+  if (run->net->v.type == SNTK_F64)
+    SNTK_TRY(sntk_pass_gram(ctx, run->net, &run->pass, change));
+  else
+    SNTK_TRY(kernel_of(ctx, run, run->inputs, run->pass.samples.count, change));
+  for (int64_t j = 0; j < size * size; j++) change[j] -= run->gram0[j];
+  return SNTK_OK;
 }
 
 /* H at W0, its norm and spectrum. */
 static sntk_status initial_kernel(sntk_context *ctx, training *run) {
   const int64_t size = run->pass.samples.count * run->pass.outputs;
-  SNTK_TRY(kernel_now(ctx, run, run->gram0));
-  run->gram0_norm = frobenius(run->gram0, NULL, size * size);
+  SNTK_TRY(kernel_of(ctx, run, run->inputs, run->pass.samples.count, run->gram0));
+  run->gram0_norm = norm_of(run->gram0, size * size);
   SNTK_TRY(sntk_eigenvalues(ctx, run->gram0, size, run->eigenvalues));
   run->result->lambda_min = run->eigenvalues[0];
   run->result->lambda_max = run->eigenvalues[size - 1];
@@ -125,6 +143,76 @@ static sntk_status choose_eta(sntk_context *ctx, training *run) {
   return SNTK_OK;
 }
 
+/* H at W0 on the samples and the held-out inputs, and where the linearized runs start. */
+static sntk_status begin_linearized(sntk_context *ctx, training *run) {
+  const sntk_train_options *o = run->options;
+  const sntk_network_options *net = &run->net->options;
+  const int64_t n = run->pass.samples.count, t = o->test_samples, d = net->dim, p = net->outputs, all = n + t;
+  double *inputs = NULL, *outputs = NULL;
+  sntk_status status = sntk_alloc(ctx, "inputs", sntk_size_mul(all, d), sizeof *inputs, (void **)&inputs);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, "outputs", sntk_size_mul(all, p), sizeof *outputs, (void **)&outputs);
+  if (status == SNTK_OK) {
+    memcpy(inputs, run->inputs, (size_t)(n * d) * sizeof *inputs);
+    if (t > 0) memcpy(inputs + n * d, o->test_inputs, (size_t)(t * d) * sizeof *inputs);
+    status = sntk_linear_create(ctx, net, inputs, n, all, !run->net->weights0, &run->linear);
+  }
+  if (status == SNTK_OK) status = kernel_of(ctx, run, inputs, all, run->linear.gram);
+  if (status == SNTK_OK && t > 0) status = sntk_network_forward(ctx, run->net, o->test_inputs, t, outputs + n * p);
+  if (status == SNTK_OK) {
+    for (int64_t j = 0; j < n * p; j++) outputs[j] = run->net->scale * run->pass.f[j];
+    const double q = sntk_kernel_scale(net->activation, net->scale, net->width);
+    sntk_linear_begin(&run->linear, outputs, run->result->eta * q);
+  }
+  free(inputs);
+  free(outputs);
+  return status;
+}
+
+/* L(t) against (1 - eta q lambda / 2)^(2t) L(0), and against the paper's exponent t. */
+static void compare_with_rate(training *run, int64_t step, sntk_history_row *row) {
+  sntk_train_result *result = run->result;
+  const sntk_network_options *net = &run->net->options;
+  const double q = sntk_kernel_scale(net->activation, net->scale, net->width);
+  const double shrink = 1.0 - 0.5 * result->eta * q * result->lambda_min;
+  row->loss_bound = pow(shrink, 2.0 * (double)step) * result->loss_initial;
+  if (row->loss > row->loss_bound) result->rate_kept = false;
+  if (row->loss > pow(shrink, (double)step) * result->loss_initial) result->rate_kept_paper = false;
+}
+
+/* F and loss on the held-out samples. */
+static sntk_status test_now(sntk_context *ctx, training *run, sntk_history_row *row) {
+  const sntk_train_options *o = run->options;
+  if (o->test_samples == 0) return SNTK_OK;
+  SNTK_TRY(sntk_network_forward(ctx, run->net, o->test_inputs, o->test_samples, run->result->test_outputs));
+  row->test_loss = run->result->test_loss =
+      loss_of(run->result->test_outputs, o->test_targets, o->test_samples * run->pass.outputs);
+  return SNTK_OK;
+}
+
+static void compare(training *run, const double *u, sntk_prediction *prediction) {
+  const sntk_train_options *o = run->options;
+  const int64_t size = run->pass.samples.count * run->pass.outputs, tests = o->test_samples * run->pass.outputs;
+  double square = 0.0;
+  for (int64_t j = 0; j < size; j++) {
+    const double difference = u[j] - run->targets[j] - run->residual[j];
+    square += difference * difference;
+  }
+  prediction->loss = loss_of(u, run->targets, size);
+  prediction->distance =
+      fmax(isfinite(prediction->distance) ? prediction->distance : 0.0, sqrt(square) / run->targets_norm);
+  if (tests == 0) return;
+  prediction->test_loss = loss_of(u + size, o->test_targets, tests);
+  prediction->test_distance = distance_of(u + size, run->result->test_outputs, tests) / run->test_norm;
+}
+
+static void compare_with_linearized(training *run, sntk_history_row *row) {
+  compare(run, run->linear.u, &run->result->linearized);
+  row->loss_linearized = run->result->linearized.loss;
+  if (!run->linear.u_infinite) return;
+  compare(run, run->linear.u_infinite, &run->result->infinite);
+  row->loss_infinite = run->result->infinite.loss;
+}
+
 /* A history row at the current weights; kernel figures where asked for. */
 static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool kernel) {
   sntk_train_result *result = run->result;
@@ -137,7 +225,14 @@ static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool k
     result->history = rows;
     run->history_capacity = capacity;
   }
-  sntk_history_row row = {.step = step, .loss = result->loss, .kernel_drift = NAN, .lambda_min = NAN};
+  sntk_history_row row = {.step = step,
+                          .loss = result->loss,
+                          .kernel_drift = NAN,
+                          .lambda_min = NAN,
+                          .loss_bound = NAN,
+                          .loss_linearized = NAN,
+                          .loss_infinite = NAN,
+                          .test_loss = NAN};
   SNTK_TRY(sntk_network_movement(ctx, run->net, &row.weight_movement));
   result->weight_movement = row.weight_movement;
   if (kernel && step == 0) {
@@ -145,8 +240,9 @@ static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool k
     row.lambda_min = result->lambda_min;
   } else if (kernel) {
     const int64_t size = run->pass.samples.count * run->pass.outputs;
-    SNTK_TRY(kernel_now(ctx, run, run->gram));
-    row.kernel_drift = frobenius(run->gram, run->gram0, size * size) / run->gram0_norm;
+    SNTK_TRY(kernel_change(ctx, run, run->gram));
+    row.kernel_drift = norm_of(run->gram, size * size) / run->gram0_norm;
+    for (int64_t j = 0; j < size * size; j++) run->gram[j] += run->gram0[j];
     SNTK_TRY(sntk_eigenvalues(ctx, run->gram, size, run->eigenvalues));
     row.lambda_min = run->eigenvalues[0];
   }
@@ -154,6 +250,9 @@ static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool k
     result->kernel_drift = row.kernel_drift;
     result->lambda_min_final = row.lambda_min;
   }
+  if (isfinite(result->lambda_min)) compare_with_rate(run, step, &row);
+  SNTK_TRY(test_now(ctx, run, &row));
+  if (run->linear.gram) compare_with_linearized(run, &row);
   result->history[result->history_rows++] = row;
   return SNTK_OK;
 }
@@ -190,6 +289,7 @@ static sntk_status steps(sntk_context *ctx, training *run) {
     SNTK_TRY(bracket(ctx, run, t));
     SNTK_TRY(descend(ctx, run));
     SNTK_TRY(evaluate(ctx, run));
+    if (run->linear.gram) sntk_linear_step(&run->linear, run->targets);
   }
 }
 
@@ -202,6 +302,9 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network *net, con
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "eta %g must be positive and finite", o->eta);
   if (!(o->tolerance >= 0.0))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "tolerance %g must not be negative", o->tolerance);
+  if (o->test_samples < 0 || (o->test_samples > 0 && (!o->test_inputs || !o->test_targets)))
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%lld held-out samples need inputs and targets",
+                     (long long)o->test_samples);
   if (!(o->divergence > 1.0)) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "divergence %g must be above 1", o->divergence);
   if (o->profile_start < 0 || o->profile_count < 0)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "profile_start and profile_count must not be negative");
@@ -217,9 +320,22 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network *net, con
   return SNTK_OK;
 }
 
+static sntk_status check_targets(sntk_context *ctx, const char *what, const double *targets, int64_t count,
+                                 int64_t outputs) {
+  for (int64_t j = 0; j < count; j++)
+    if (!isfinite(targets[j]))
+      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s (%lld, %lld) is not finite", what, (long long)(j / outputs),
+                       (long long)(j % outputs));
+  return SNTK_OK;
+}
+
 sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *inputs, const double *targets,
                        int64_t samples, const sntk_train_options *options, sntk_train_result *result) {
+  const sntk_prediction none = {.loss = NAN, .distance = NAN, .test_loss = NAN, .test_distance = NAN};
   *result = (sntk_train_result){.loss = NAN,
+                                .test_loss = NAN,
+                                .linearized = none,
+                                .infinite = none,
                                 .loss_initial = NAN,
                                 .eta = NAN,
                                 .jj_lambda_max = NAN,
@@ -231,10 +347,9 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
                                 .form = sntk_network_form(net)};
   SNTK_TRY(check_options(ctx, net, options));
   const int64_t p = net->options.outputs, size = sntk_size_mul(samples, p);
-  for (int64_t j = 0; j < size; j++)
-    if (!isfinite(targets[j]))
-      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "target (%lld, %lld) is not finite", (long long)(j / p),
-                       (long long)(j % p));
+  const int64_t tests = sntk_size_mul(options->test_samples, p);
+  SNTK_TRY(check_targets(ctx, "target", targets, size, p));
+  SNTK_TRY(check_targets(ctx, "held-out target", options->test_targets, tests, p));
   training run = {.net = net, .inputs = inputs, .targets = targets, .options = options, .result = result};
   const double began = sntk_seconds();
   double ready = began;
@@ -242,7 +357,12 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
   if (status == SNTK_OK) status = sntk_alloc(ctx, "residuals", size, sizeof(double), (void **)&run.residual);
   if (status == SNTK_OK) status = sntk_alloc(ctx, "residuals", samples, sizeof(double), (void **)&run.centre);
   if (status == SNTK_OK) status = sntk_alloc(ctx, "outputs", size, sizeof(double), (void **)&result->outputs);
-  const bool kernel = options->kernel_every > 0, spectrum = kernel || options->eta_rule == SNTK_ETA_THEORY;
+  if (status == SNTK_OK && tests > 0)
+    status = sntk_alloc(ctx, "held-out outputs", tests, sizeof(double), (void **)&result->test_outputs);
+  const bool kernel = options->kernel_every > 0;
+  const bool spectrum = kernel || options->linearized || options->eta_rule == SNTK_ETA_THEORY;
+  run.targets_norm = norm_of(targets, size);
+  run.test_norm = tests > 0 ? norm_of(options->test_targets, tests) : 0.0;
   if (status == SNTK_OK && spectrum)
     status = sntk_alloc(ctx, "Gram matrix at W0", sntk_size_mul(size, size), sizeof(double), (void **)&run.gram0);
   if (status == SNTK_OK && kernel)
@@ -257,7 +377,9 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
     if (spectrum) status = initial_kernel(ctx, &run);
   }
   if (status == SNTK_OK) status = choose_eta(ctx, &run);
+  if (status == SNTK_OK && options->linearized) status = begin_linearized(ctx, &run);
   if (status == SNTK_OK) {
+    result->rate_kept = result->rate_kept_paper = spectrum;
     ready = sntk_seconds();
     status = steps(ctx, &run);
     if (run.profiling) { /* the run ended inside the bracket; its own failure comes first */
@@ -280,14 +402,16 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
   free(run.gram0);
   free(run.gram);
   free(run.eigenvalues);
+  sntk_linear_clear(&run.linear);
   return status;
 }
 
 void sntk_train_result_clear(sntk_train_result *result) {
   free(result->history);
   free(result->outputs);
+  free(result->test_outputs);
   result->history = NULL;
-  result->outputs = NULL;
+  result->outputs = result->test_outputs = NULL;
   result->history_rows = 0;
 }
 
@@ -303,7 +427,11 @@ int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *ne
     bytes = sntk_size_add(
         bytes, sntk_size_mul(reals, (int64_t)sntk_type_size(ctx->backend->precision(ctx, network->precision))));
   }
-  if (o->kernel_every > 0 || o->eta_rule == SNTK_ETA_THEORY) {
+  const int64_t all = sntk_size_add(samples, o->test_samples);
+  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(o->test_samples, network->outputs), sizeof(double)));
+  if (o->test_samples > 0) bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, network, o->test_samples));
+  if (o->linearized) bytes = sntk_size_add(bytes, sntk_linear_bytes(samples, all, network->outputs));
+  if (o->kernel_every > 0 || o->linearized || o->eta_rule == SNTK_ETA_THEORY) {
     /* the kernel is taken in float64, from chunks of a streamed view */
     sntk_network_options wide = *network;
     wide.precision = SNTK_F64;
@@ -311,7 +439,7 @@ int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *ne
     wide.weights = wide.signs = NULL;
     if (ctx->backend->precision(ctx, network->precision) == SNTK_F32)
       bytes = sntk_size_add(bytes, sntk_network_bytes(ctx, &wide));
-    bytes = sntk_size_add(bytes, sntk_ntk_bytes(ctx, &wide, samples));
+    bytes = sntk_size_add(bytes, sntk_ntk_bytes(ctx, &wide, o->linearized ? all : samples));
     bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 3 * (int64_t)sizeof(double)));
   }
   return bytes;

@@ -33,12 +33,46 @@ extern "C" {
 SNTK_API sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                    double *gram);
 
+/**
+ * @brief Its trace over outputs: T_ij = sum_l H_(i,l),(j,l), at the cost of p matrices of n x n.
+ * @param[out] trace n x n, host, symmetric.
+ * @return As sntk_ntk_gram().
+ */
+SNTK_API sntk_status sntk_ntk_trace(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                                    double *trace);
+
+/** @brief Its diagonal, np numbers. @return As sntk_ntk_gram(). */
+SNTK_API sntk_status sntk_ntk_diagonal(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                                       double *values);
+
+/** @brief A block of H: the samples of one range against those of another. */
+typedef struct sntk_ntk_block {
+  int64_t row, column;   /**< which ranges */
+  int64_t first, other;  /**< their first samples */
+  int64_t rows, columns; /**< their samples */
+  const double *values;  /**< rows p x columns p; row a + rows l is sample first + a, output l; columns likewise */
+} sntk_ntk_block;
+
+/** @brief Takes a block, which is valid during the call. A status other than SNTK_OK ends the walk and is returned. */
+typedef sntk_status (*sntk_ntk_block_fn)(void *user, const sntk_ntk_block *block);
+
+/**
+ * @brief Blocks of H, one at a time, for n too large for a matrix in memory: samples are cut into ranges of `size`.
+ * @param[in] pairs 2 x count: the ranges of each block wanted; count 0: all on and below the diagonal.
+ * @return As sntk_ntk_gram(); SNTK_ERR_ARGUMENT (no such range, size below 1); or what `take` returned.
+ * @note One walk over the width for the statistics, then one a block. Memory O((2 size p)^2 + n (d + p)).
+ */
+SNTK_API sntk_status sntk_ntk_blocks(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                                     int64_t size, const int64_t *pairs, int64_t count, sntk_ntk_block_fn take,
+                                     void *user);
+
 /** @brief Bytes that sntk_ntk_gram() takes beyond network and result; -1 where it does not fit 63 bits. */
 SNTK_API int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples);
 
 /**
  * @brief H at infinite width for Gaussian weights: block diagonal over outputs, K o kappa with kappa_ij = exp(sigma^2
- * K_ij) (softmax), exp(sigma^2 |x_i + x_j|^2 / 2) (exp), (pi - arccos rho_ij) / (2 pi) (relu; 0 where a row is zero).
+ * K_ij) (softmax, exp_normalized), exp(sigma^2 |x_i + x_j|^2 / 2) (exp), (pi - arccos rho_ij) / (2 pi) (relu; 0 where a
+ * row is zero).
  * @param[out] block  n x n, host: one output's block.
  * @return SNTK_OK; SNTK_ERR_MEMORY; SNTK_ERR_OVERFLOW if an entry is not finite.
  */

@@ -38,19 +38,37 @@ typedef struct sntk_train_options {
   double divergence;    /**< stop when L > divergence * max(L(0), 1) */
   int64_t profile_start; /**< first step bracketed for the device's profiler (cuda backend) */
   int64_t profile_count; /**< steps bracketed; 0: none */
+  bool linearized; /**< the linearized run u(t+1) = u(t) - eta q H(0) (u(t) - y) beside the true one, and the same with
+                      H at infinite width */
+  const double *test_inputs;  /**< held-out inputs, test_samples x d, host; NULL: none */
+  const double *test_targets; /**< test_samples x p */
+  int64_t test_samples;
 } sntk_train_options;
 
 #define SNTK_TRAIN_OPTIONS_INIT                                                                                        \
-  { 1000, SNTK_ETA_AUTO, 0.0, 1.0e-4, 1.0, 0.1, 1, 0, 1.0e6, 0, 0 }
+  { 1000, SNTK_ETA_AUTO, 0.0, 1.0e-4, 1.0, 0.1, 1, 0, 1.0e6, 0, 0, false, 0, 0, 0 }
 
-/** @brief One row of a training history; kernel_drift and lambda_min are NaN where not asked for. */
+/** @brief One row of a training history; NaN where not asked for. */
 typedef struct sntk_history_row {
   int64_t step;
   double loss;            /**< L */
   double weight_movement; /**< max_r |w_r(t) - w_r(0)|_2 */
-  double kernel_drift;    /**< |H(t) - H(0)|_F / |H(0)|_F, both in float64 whatever the precision */
+  double kernel_drift;    /**< |H(t) - H(0)|_F / |H(0)|_F, without cancellation whatever the precision */
   double lambda_min;      /**< smallest eigenvalue of the scale-free H(t) */
+  double loss_bound;      /**< (1 - eta q lambda / 2)^(2t) L(0), lambda = lambda_min at W0 */
+  double loss_linearized; /**< L of the linearized run */
+  double loss_infinite;   /**< L of the run with the kernel of infinite width */
+  double test_loss;       /**< 1/2 |F - Y|_F^2 on the held-out samples */
 } sntk_history_row;
+
+/** @brief A prediction beside the network's: the linearized run's, or that with the kernel of infinite width. NaN where
+ * not asked for. */
+typedef struct sntk_prediction {
+  double loss;          /**< L at the end */
+  double distance;      /**< largest |u(t) - F(t)|_F / |Y|_F of the recorded steps, on the samples */
+  double test_loss;     /**< 1/2 |u - Y|_F^2 on the held-out samples at the end */
+  double test_distance; /**< |u - F|_F / |Y|_F on the held-out samples at the end */
+} sntk_prediction;
 
 typedef struct sntk_train_result {
   int64_t steps;  /**< updates done when L <= tolerance first held, or at the stop */
@@ -64,6 +82,12 @@ typedef struct sntk_train_result {
   double lambda_min_final; /**< of H at the end; NaN unless kernel_every */
   double kernel_drift;     /**< at the end; NaN unless kernel_every */
   double weight_movement;  /**< at the end */
+  bool rate_kept; /**< L(t) <= loss_bound at every recorded step: the theorem's linear rate; false where lambda is not
+                     known */
+  bool rate_kept_paper;       /**< the same with the exponent t in place of 2t, as arXiv 2405.03251 states it */
+  double test_loss;           /**< at the end; NaN without held-out samples */
+  sntk_prediction linearized; /**< H at W0: kernel regression with H(0), stopped at the same step */
+  sntk_prediction infinite;   /**< H at infinite width; NaN unless W0 is Gaussian */
   double update_lost; /**< largest |rounded update - update|_F / |update|_F of a step: what the stored weights could not
                          take up */
   bool below_resolution; /**< update_lost > SNTK_UPDATE_LOST_LIMIT: the precision or form is too coarse for this run */
@@ -73,7 +97,8 @@ typedef struct sntk_train_result {
   double setup_seconds;  /**< wall time of eta and the kernel at W0 */
   int64_t history_rows;
   sntk_history_row *history;
-  double *outputs; /**< F at the end, n x p */
+  double *outputs;      /**< F at the end, n x p */
+  double *test_outputs; /**< F on the held-out inputs at the end, test_samples x p; NULL without */
 } sntk_train_result;
 
 /** @brief A tenth: beyond it a run's updates count as lost to rounding. */

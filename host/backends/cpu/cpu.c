@@ -370,6 +370,13 @@ static sntk_status cpu_features(sntk_context *ctx, const sntk_neurons *v, const 
   return SNTK_OK;
 }
 
+/* gram += product, lower triangles. */
+static void add_lower(const sntk_context *ctx, const float *product, int64_t rows, double *gram) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(rows * rows))
+  for (int64_t a = 0; a < rows; a++)
+    for (int64_t c = 0; c <= a; c++) gram[a * rows + c] += (double)product[a * rows + c];
+}
+
 static sntk_status cpu_gram_add(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols,
                                 int64_t ld, double *gram) {
   if (type == SNTK_F64) {
@@ -380,9 +387,32 @@ static sntk_status cpu_gram_add(sntk_context *ctx, sntk_precision type, const vo
   SNTK_TRY(scratch(ctx, SCRATCH_GRAM, rows * rows, sizeof *product, (void **)&product));
   cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)rows, (int)cols, 1.0f, u, (int)ld, 0.0f, product,
               (int)rows);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(rows * rows))
-  for (int64_t a = 0; a < rows; a++)
-    for (int64_t c = 0; c <= a; c++) gram[a * rows + c] += (double)product[a * rows + c];
+  add_lower(ctx, product, rows, gram);
+  return SNTK_OK;
+}
+
+static sntk_status cpu_feature_change(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
+                                      const sntk_change *change, void *du, void *um, int64_t ld) {
+  sntk_cpu_share *shares;
+  int count;
+  SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
+#pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
+  for (int i = 0; i < count; i++) passes_of(ctx, v->type)->feature_change(&shares[i], change, du, um, ld);
+  return SNTK_OK;
+}
+
+static sntk_status cpu_gram_add_change(sntk_context *ctx, sntk_precision type, const void *du, const void *um,
+                                       int64_t rows, int64_t cols, int64_t ld, double *gram) {
+  if (type == SNTK_F64) {
+    cblas_dsyr2k(CblasRowMajor, CblasLower, CblasNoTrans, (int)rows, (int)cols, 1.0, du, (int)ld, um, (int)ld, 1.0,
+                 gram, (int)rows);
+    return SNTK_OK;
+  }
+  float *product;
+  SNTK_TRY(scratch(ctx, SCRATCH_GRAM, rows * rows, sizeof *product, (void **)&product));
+  cblas_ssyr2k(CblasRowMajor, CblasLower, CblasNoTrans, (int)rows, (int)cols, 1.0f, du, (int)ld, um, (int)ld, 0.0f,
+               product, (int)rows);
+  add_lower(ctx, product, rows, gram);
   return SNTK_OK;
 }
 
@@ -512,6 +542,119 @@ static sntk_status cpu_gram_finish(sntk_context *ctx, const sntk_samples *s, int
   return SNTK_OK;
 }
 
+/* ---- the gradient of the kernel's products ---- */
+
+static double element(const void *matrix, int64_t index, sntk_precision type) {
+  return type == SNTK_F32 ? (double)((const float *)matrix)[index] : ((const double *)matrix)[index];
+}
+
+static void set_element(void *matrix, int64_t index, sntk_precision type, double value) {
+  if (type == SNTK_F32)
+    ((float *)matrix)[index] = (float)value;
+  else
+    ((double *)matrix)[index] = value;
+}
+
+/* c (rows x cols) = alpha op(a) b, or that added to what is there. */
+static void multiply(sntk_precision type, CBLAS_TRANSPOSE op, int64_t rows, int64_t cols, int64_t terms, double alpha,
+                     const void *a, int64_t lda, const void *b, int64_t ldb, bool more, void *c, int64_t ldc) {
+  if (type == SNTK_F32)
+    cblas_sgemm(CblasRowMajor, op, CblasNoTrans, (int)rows, (int)cols, (int)terms, (float)alpha, a, (int)lda, b,
+                (int)ldb, more ? 1.0f : 0.0f, c, (int)ldc);
+  else
+    cblas_dgemm(CblasRowMajor, op, CblasNoTrans, (int)rows, (int)cols, (int)terms, alpha, a, (int)lda, b, (int)ldb,
+                more ? 1.0 : 0.0, c, (int)ldc);
+}
+
+/* A slab of columns under way. */
+typedef struct pull_slab {
+  int64_t columns;
+  void *u, *v; /* np x columns: features, and 2 M times them */
+  void *t;     /* n x columns: softmax's sqrt(m) S, relu's logits, then what X^T multiplies */
+  int8_t *ones;
+} pull_slab;
+
+/* sums_il += sum_j v_(il)j sqrt(m) S_ij: sqrt(m) S are the features of one output without mean and of signs +1. */
+static sntk_status slab_sums(sntk_context *ctx, const sntk_neurons *part, const sntk_samples *s, const double *max,
+                             const double *sum, const pull_slab *slab, const double *zeros, double *sums) {
+  const int64_t n = s->count, p = part->outputs, b = part->count;
+  sntk_neurons positive = *part;
+  positive.outputs = 1;
+  positive.signs = slab->ones;
+  positive.ld_signs = b;
+  SNTK_TRY(cpu_features(ctx, &positive, s, max, sum, zeros, slab->t, b));
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(n * p * b))
+  for (int64_t row = 0; row < n * p; row++) {
+    const int64_t i = row % n, l = row / n;
+    double total = 0.0;
+    for (int64_t j = 0; j < b; j++)
+      total += element(slab->v, row * b + j, part->type) * element(slab->t, i * b + j, part->type);
+    sums[i * p + l] += total;
+  }
+  return SNTK_OK;
+}
+
+/* t_ij = sum_l v_(il)j w_(il)j. */
+static void slab_pull(const sntk_context *ctx, const sntk_neurons *part, const sntk_samples *s, const double *band,
+                      const pull_slab *slab) {
+  const int64_t n = s->count, p = part->outputs, b = part->count, d = part->dim;
+  const bool relu = part->activation == SNTK_RELU;
+  const double root = sqrt((double)part->width);
+  if (relu) {
+    multiply(part->type, CblasNoTrans, n, b, d, 1.0, s->x, d, part->base, part->ld, false, slab->t, b);
+    if (part->shift[0])
+      multiply(part->type, CblasNoTrans, n, b, d, 1.0, s->x, d, part->shift[0], part->ld, true, slab->t, b);
+  }
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(n * p * b))
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < b; j++) {
+      double total = 0.0;
+      const bool inside = relu && fabs(element(slab->t, i * b + j, part->type)) < band[i];
+      for (int64_t l = 0; l < p && (!relu || inside); l++) {
+        const int64_t at = (i + n * l) * b + j;
+        const double slope = relu ? (double)part->signs[l * part->ld_signs + j] / (2.0 * band[i] * root)
+                                  : element(slab->u, at, part->type);
+        total += element(slab->v, at, part->type) * slope;
+      }
+      set_element(slab->t, i * b + j, part->type, total);
+    }
+}
+
+static sntk_status cpu_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
+                                       const double *max, const double *sum, const double *f, const double *band,
+                                       const double *matrix, void *out, int64_t ld, double *sums) {
+  const int64_t n = s->count, rows = n * v->outputs, size = (int64_t)sntk_type_size(v->type);
+  pull_slab slab = {.columns = LIBRARY_SLAB_BYTES / size / rows};
+  if (slab.columns < GRAM_COLUMNS_MIN) slab.columns = GRAM_COLUMNS_MIN;
+  if (slab.columns > v->count) slab.columns = v->count;
+  double *zeros;
+  char *memory;
+  void *m;
+  SNTK_TRY(scratch(ctx, SCRATCH_SUMS, n, sizeof *zeros, (void **)&zeros));
+  SNTK_TRY(scratch(ctx, SCRATCH_PANELS, sntk_size_mul(slab.columns, (2 * rows + n) * size + 1), 1, (void **)&memory));
+  SNTK_TRY(scratch(ctx, SCRATCH_GRAM, sntk_size_mul(rows, rows), (size_t)size, &m));
+  memset(zeros, 0, (size_t)n * sizeof *zeros);
+  for (int64_t j = 0; j < rows * rows; j++) set_element(m, j, v->type, matrix[j]);
+  slab.u = memory;
+  slab.v = memory + rows * slab.columns * size;
+  slab.t = memory + 2 * rows * slab.columns * size;
+  slab.ones = (int8_t *)memory + (2 * rows + n) * slab.columns * size;
+  memset(slab.ones, 1, (size_t)slab.columns);
+  for (int64_t at = 0; at < v->count; at += slab.columns) {
+    const int64_t b = v->count - at < slab.columns ? v->count - at : slab.columns;
+    const sntk_neurons part = sntk_neurons_slice(v, at, b);
+    SNTK_TRY(cpu_features(ctx, &part, s, max, sum, f, slab.u, b));
+    multiply(v->type, CblasNoTrans, rows, b, rows, 2.0, m, rows, slab.u, b, false, slab.v, b);
+    if (sums) {
+      SNTK_TRY(slab_sums(ctx, &part, s, max, sum, &slab, zeros, sums));
+      continue;
+    }
+    slab_pull(ctx, &part, s, band, &slab);
+    multiply(v->type, CblasTrans, v->dim, b, n, 1.0, s->x, v->dim, slab.t, b, false, (char *)out + at * size, ld);
+  }
+  return SNTK_OK;
+}
+
 /* LAPACK, from the same library as the BLAS; eigenvalues only, so its own workspace is small. */
 extern void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w,
                     double *work, const int *lwork, int *iwork, const int *liwork, int *info, size_t jobz_length,
@@ -543,17 +686,6 @@ static sntk_status cpu_eigenvalues(sntk_context *ctx, double *matrix, int64_t si
 }
 
 /* ---- weights ---- */
-
-static double element(const void *matrix, int64_t index, sntk_precision type) {
-  return type == SNTK_F32 ? (double)((const float *)matrix)[index] : ((const double *)matrix)[index];
-}
-
-static void set_element(void *matrix, int64_t index, sntk_precision type, double value) {
-  if (type == SNTK_F32)
-    ((float *)matrix)[index] = (float)value;
-  else
-    ((double *)matrix)[index] = value;
-}
 
 static sntk_status cpu_movement(sntk_context *ctx, const sntk_neurons *v, const void *origin, int64_t ld,
                                 double *movement) {
@@ -661,6 +793,9 @@ const sntk_backend sntk_backend_cpu = {
     .features = cpu_features,
     .gram_add = cpu_gram_add,
     .gram = cpu_gram,
+    .feature_change = cpu_feature_change,
+    .gram_add_change = cpu_gram_add_change,
+    .kernel_gradient = cpu_kernel_gradient,
     .gram_finish = cpu_gram_finish,
     .eigenvalues = cpu_eigenvalues,
     .movement = cpu_movement,

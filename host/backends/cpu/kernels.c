@@ -210,7 +210,7 @@ static inline void add_narrowed_f64(double *to, v_f64 update) { *(memory_f64 *)t
   {                                                                                                                    \
     .tile = NV * VECTOR_BYTES / (int64_t)sizeof(type), .work_bytes = work_bytes_##suffix,                              \
     .statistics = statistics_##suffix, .gradient = gradient_##suffix, .descent = descent_##suffix,                     \
-    .push = push_##suffix, .features = features_##suffix, SNTK_GRAM(suffix)                                            \
+    .push = push_##suffix, .features = features_##suffix, .feature_change = feature_change_##suffix, SNTK_GRAM(suffix) \
   }
 
 extern const sntk_cpu_kernels SNTK_JOIN(sntk_cpu_kernels_, SNTK_ISA);

@@ -44,6 +44,8 @@ typedef struct sntk_cpu_passes {
                double *mean);
   /* Feature rows, see sntk_backend.features; u points to the row's column 0 of v. */
   void (*features)(sntk_cpu_share *share, const double *max, const double *sum, const double *f, void *u, int64_t ld);
+  /* The features' change, see sntk_backend.feature_change; du and um point to the rows' column 0 of v. */
+  void (*feature_change)(sntk_cpu_share *share, const sntk_change *change, void *du, void *um, int64_t ld);
 
   /* The Gram matrix by slabs of columns; NULL where the matrix library is the better choice. gram_ready once a call for
    * each thread's work space, gram_inputs for each panel of `tile` samples (inputs: panels x dim x tile). Then for each

@@ -683,6 +683,70 @@ static void FN(features)(sntk_cpu_share *share, const double *max, const double 
   }
 }
 
+/* ---- the change of the features ---- */
+
+/* du = U - U0 and um = U0 + du / 2 of a block. Softmax, with S0 = E / sum0 and e = expm1(d): dS = S0 (e - delta) / (1 +
+ * delta), dU = sqrt(m) (dS (A - f) - S0 df): every term is as small as the change itself. */
+static void FN(block_change)(sntk_cpu_share *share, const FN(space) * w, const FN(tile) * tile,
+                             const sntk_change *change, int64_t i0, int64_t rows, REAL *du, REAL *um, int64_t ld) {
+  const sntk_activation activation = share->v->activation;
+  const bool softmax = activation == SNTK_SOFTMAX, relu = activation == SNTK_RELU;
+  const FN(v) half = FN(all)((REAL)0.5), unit = FN(all)(1), zero = FN(all)(0);
+  FN(project)(share, w, tile, i0, rows);
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t sample = i0 + i;
+    const double grown = softmax ? 1.0 + change->delta[sample] : 1.0;
+    const FN(v) factor = FN(all)(w->c[sample]), max = FN(all)(w->max[sample]);
+    const FN(v) delta = FN(all)(softmax ? (REAL)change->delta[sample] : 0), shrink = FN(all)((REAL)(1.0 / grown));
+    for (int h = 0; h < w->halves; h++) {
+      const REAL *shift = (h ? w->d2 : w->d1) + i * TILE;
+      FN(v) s0[NV], ds[NV];
+      for (int b = 0; b < NV; b++) {
+        const FN(v) z = FN(load)(w->z + i * TILE + b * VL), d = FN(load)(shift + b * VL);
+        if (relu) {
+          s0[b] = FN(positive)(z, factor, zero);
+          ds[b] = FN(positive)(z + d, factor, zero) - s0[b];
+        } else {
+          s0[b] = factor * FN(exp)(z - max);
+          ds[b] = s0[b] * ((FN(expm1)(d) - delta) * shrink);
+        }
+      }
+      for (int64_t l = 0; l < w->p; l++) {
+        const int64_t il = sample * w->p + l;
+        const FN(v) f0 = FN(all)(softmax ? (REAL)change->f0[il] : 0);
+        const FN(v) df = FN(all)(softmax ? (REAL)change->df[il] : 0);
+        const FN(v) f = FN(all)(softmax ? (REAL)(change->f0[il] + change->df[il]) : 0);
+        FN(v) row_du[NV], row_um[NV];
+        for (int b = 0; b < NV; b++) {
+          const FN(v) a = FN(load)(tile->signs + l * TILE + b * VL), sign = a * (h ? -unit : unit);
+          row_du[b] = ds[b] * (sign - f) - s0[b] * df;
+          row_um[b] = s0[b] * (sign - f0) + half * row_du[b];
+        }
+        const int64_t to = (sample + w->n * l) * ld + tile->at + (h ? share->v->count : 0);
+        memcpy(du + to, row_du, (size_t)tile->valid * sizeof(REAL));
+        memcpy(um + to, row_um, (size_t)tile->valid * sizeof(REAL));
+      }
+    }
+  }
+}
+
+static void FN(feature_change)(sntk_cpu_share *share, const sntk_change *change, void *du, void *um, int64_t ld) {
+  const FN(space) w = FN(space_of)(share, 0);
+  const bool softmax = share->v->activation == SNTK_SOFTMAX;
+  const double root = sqrt((double)share->v->width);
+  FN(ready_pull)(share, &w, change->max, NULL);
+  for (int64_t i = 0; i < w.n; i++)
+    w.c[i] = (REAL)(softmax ? root * FN(correction)(share, &w, change->max, i) / change->sum0[i] : 1.0 / root);
+  for (int64_t at = share->first; at < share->first + share->count; at += w.chunk * TILE) {
+    const int64_t tiles = FN(pack_chunk)(share, &w, at, NULL, 0);
+    for (int64_t i0 = 0; i0 < w.n; i0 += BLOCK)
+      for (int64_t t = 0; t < tiles; t++) {
+        w.tiles[t].unsafe = false;
+        FN(block_change)(share, &w, &w.tiles[t], change, i0, w.n - i0 < BLOCK ? w.n - i0 : BLOCK, du, um, ld);
+      }
+  }
+}
+
 /* ---- the Gram matrix, features never leaving the caches ---- */
 
 #if defined(__AVX512F__) || defined(__AVX2__)

@@ -221,6 +221,50 @@ static sntk_status ref_gram_add(sntk_context *ctx, sntk_precision type, const vo
   return SNTK_OK;
 }
 
+/* v = 2 M U of one neuron, np numbers, from its features u. */
+static void weigh(int64_t rows, const double *matrix, const double *u, double *v) {
+  for (int64_t a = 0; a < rows; a++) {
+    v[a] = 0.0;
+    for (int64_t b = 0; b < rows; b++) v[a] += 2.0 * matrix[a * rows + b] * u[b];
+  }
+}
+
+static sntk_status ref_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
+                                       const double *max, const double *sum, const double *f, const double *band,
+                                       const double *matrix, void *out, int64_t ld, double *sums) {
+  const int64_t n = s->count, p = v->outputs, rows = n * p;
+  const double root = sqrt((double)v->width);
+  double *u, *weighed, *gradient = out;
+  SNTK_TRY(sntk_alloc(ctx, "features of a neuron", 2 * rows, sizeof *u, (void **)&u));
+  weighed = u + rows;
+  for (int64_t r = 0; r < v->count; r++) {
+    const sntk_neurons one = sntk_neurons_slice(v, r, 1);
+    const sntk_status status = ref_features(ctx, &one, s, max, sum, f, u, 1);
+    if (status != SNTK_OK) {
+      free(u);
+      return status;
+    }
+    weigh(rows, matrix, u, weighed);
+    for (int64_t k = 0; k < v->dim && !sums; k++) gradient[k * ld + r] = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+      const double z = logit(s, v, i, r);
+      double zbar = 0.0;
+      for (int64_t l = 0; l < p; l++) {
+        const double vil = weighed[i + n * l];
+        if (sums)
+          sums[i * p + l] += vil * root * slope(v, z, max, sum, i);
+        else if (v->activation != SNTK_RELU)
+          zbar += vil * u[i + n * l];
+        else if (fabs(z) < band[i])
+          zbar += vil * sign(v, l, r) / (2.0 * band[i] * root);
+      }
+      for (int64_t k = 0; k < v->dim && !sums; k++) gradient[k * ld + r] += input(s, i, k) * zbar;
+    }
+  }
+  free(u);
+  return SNTK_OK;
+}
+
 static sntk_status ref_gram_finish(sntk_context *ctx, const sntk_samples *s, int64_t outputs, double *gram) {
   (void)ctx;
   const int64_t n = s->count, size = n * outputs;
@@ -280,6 +324,7 @@ const sntk_backend sntk_backend_ref = {
     .push = ref_push,
     .features = ref_features,
     .gram_add = ref_gram_add,
+    .kernel_gradient = ref_kernel_gradient,
     .gram_finish = ref_gram_finish,
     .eigenvalues = sntk_ref_eigenvalues,
     .movement = ref_movement,
