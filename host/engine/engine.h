@@ -48,6 +48,12 @@ sntk_layout sntk_network_layout(const sntk_context *ctx, const sntk_network_opti
 /* max_r |w_r - w_r(0)|. */
 sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *movement);
 
+/* `count` doubles into backend memory of the given type. */
+sntk_status sntk_upload_real(sntk_context *ctx, sntk_precision type, const double *from, int64_t count, void *to);
+
+/* Displacement form: one displacement a neuron, where pairs have shared a base. */
+sntk_status sntk_network_unpair(sntk_context *ctx, sntk_network *net);
+
 /* Displacement form: takes the displacement into the base (a paired network becomes one displacement a neuron). */
 sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net);
 
@@ -95,6 +101,12 @@ static inline bool sntk_pass_weighted(const sntk_network *net) {
 
 /* What a backend must pull back for J^T r: r itself, or with the samples' factors. Valid until the next call. */
 const double *sntk_pass_pull(const sntk_network *net, sntk_pass *pass, const double *r);
+
+/* H of a stored network in float64 whatever its type: its change is far below what float32's rounding leaves. */
+sntk_status sntk_network_gram64(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                                double *gram);
+/* Bytes that this takes beyond network and result. */
+int64_t sntk_network_gram64_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples);
 
 /* H - H(W0) at the weights the pass was walked with, in the displaced and paired layouts with the base at W0, without
  * cancellation: the base and the displacement give the features' change, see sntk_backend.feature_change. */

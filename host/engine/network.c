@@ -76,8 +76,7 @@ void sntk_neurons_free(sntk_context *ctx, sntk_neurons *v) {
   v->signs = NULL;
 }
 
-/* Uploads `count` doubles as the type at hand. */
-static sntk_status upload_real(sntk_context *ctx, sntk_precision type, const double *from, int64_t count, void *to) {
+sntk_status sntk_upload_real(sntk_context *ctx, sntk_precision type, const double *from, int64_t count, void *to) {
   if (type == SNTK_F64) return ctx->backend->upload(ctx, to, from, count * (int64_t)sizeof *from);
   float *narrow;
   SNTK_TRY(sntk_alloc(ctx, "conversion to float32", count, sizeof *narrow, (void **)&narrow));
@@ -96,8 +95,8 @@ static sntk_status fill_initial(sntk_context *ctx, const sntk_network *net, int6
     SNTK_TRY(backend->random_weights(ctx, &net->source, first, v));
   } else {
     for (int64_t k = 0; k < v->dim; k++)
-      SNTK_TRY(upload_real(ctx, v->type, net->weights0 + k * width + first, v->count,
-                           (char *)v->base + (size_t)(k * v->ld) * sntk_type_size(v->type)));
+      SNTK_TRY(sntk_upload_real(ctx, v->type, net->weights0 + k * width + first, v->count,
+                                (char *)v->base + (size_t)(k * v->ld) * sntk_type_size(v->type)));
   }
   if (!signs_too) return SNTK_OK;
   if (!net->signs0) return backend->random_signs(ctx, &net->source, first, v);
@@ -349,20 +348,24 @@ sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *
   return status;
 }
 
-sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net) {
-  if (net->v.layout == SNTK_LAYOUT_PAIRED) {
-    sntk_neurons single = net->v;
-    single.layout = SNTK_LAYOUT_DISPLACED;
-    single.count = net->v.width;
-    SNTK_TRY(sntk_neurons_alloc(ctx, &single));
-    const sntk_status status = ctx->backend->unpair(ctx, &net->v, &single);
-    if (status != SNTK_OK) {
-      sntk_neurons_free(ctx, &single);
-      return status;
-    }
-    sntk_neurons_free(ctx, &net->v);
-    net->v = single;
+sntk_status sntk_network_unpair(sntk_context *ctx, sntk_network *net) {
+  if (net->v.layout != SNTK_LAYOUT_PAIRED) return SNTK_OK;
+  sntk_neurons single = net->v;
+  single.layout = SNTK_LAYOUT_DISPLACED;
+  single.count = net->v.width;
+  SNTK_TRY(sntk_neurons_alloc(ctx, &single));
+  const sntk_status status = ctx->backend->unpair(ctx, &net->v, &single);
+  if (status != SNTK_OK) {
+    sntk_neurons_free(ctx, &single);
+    return status;
   }
+  sntk_neurons_free(ctx, &net->v);
+  net->v = single;
+  return SNTK_OK;
+}
+
+sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net) {
+  SNTK_TRY(sntk_network_unpair(ctx, net));
   net->base_moved = true;
   return ctx->backend->move_base(ctx, &net->v);
 }
@@ -397,7 +400,7 @@ sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const d
   pass->x = pass->x64;
   if (status == SNTK_OK && net->v.type == SNTK_F32) {
     status = ctx->backend->alloc(ctx, "inputs", sntk_size_mul(n * d, sizeof(float)), &pass->x);
-    if (status == SNTK_OK) status = upload_real(ctx, SNTK_F32, inputs, n * d, pass->x);
+    if (status == SNTK_OK) status = sntk_upload_real(ctx, SNTK_F32, inputs, n * d, pass->x);
   }
   if (status == SNTK_OK)
     status =

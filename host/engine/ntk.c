@@ -195,6 +195,25 @@ sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const double *in
   return status;
 }
 
+sntk_status sntk_network_gram64(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
+                                double *gram) {
+  if (net->v.type == SNTK_F64) return sntk_ntk_gram(ctx, net, inputs, samples, gram);
+  sntk_network wide;
+  SNTK_TRY(sntk_network_widen(ctx, net, &wide));
+  const sntk_status status = sntk_ntk_gram(ctx, &wide, inputs, samples, gram);
+  sntk_network_wide_clear(ctx, &wide);
+  return status;
+}
+
+int64_t sntk_network_gram64_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples) {
+  sntk_network_options wide = *options; /* chunks of a streamed view */
+  wide.precision = SNTK_F64;
+  wide.streamed = true;
+  wide.weights = wide.signs = NULL;
+  const bool widened = ctx->backend->precision(ctx, options->precision) == SNTK_F32;
+  return sntk_size_add(widened ? sntk_network_bytes(ctx, &wide) : 0, sntk_ntk_bytes(ctx, &wide, samples));
+}
+
 sntk_status sntk_ntk_trace(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, double *trace) {
   sntk_pass pass;
   SNTK_TRY(begin(ctx, net, inputs, samples, &pass));

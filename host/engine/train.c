@@ -79,16 +79,6 @@ static double loss_of(const double *a, const double *b, int64_t count) {
   return 0.5 * distance * distance;
 }
 
-/* H at the weights as they are, in float64 whatever the run's type, at any inputs. */
-static sntk_status kernel_of(sntk_context *ctx, training *run, const double *inputs, int64_t samples, double *gram) {
-  if (run->net->v.type == SNTK_F64) return sntk_ntk_gram(ctx, run->net, inputs, samples, gram);
-  sntk_network wide;
-  SNTK_TRY(sntk_network_widen(ctx, run->net, &wide));
-  const sntk_status status = sntk_ntk_gram(ctx, &wide, inputs, samples, gram);
-  sntk_network_wide_clear(ctx, &wide);
-  return status;
-}
-
 /* H - H(W0) at the weights as they are. From the displacement, as long as the base is W0; a base moves where the change
  * is so large that a difference of matrices serves as well. */
 static sntk_status kernel_change(sntk_context *ctx, training *run, double *change) {
@@ -98,7 +88,7 @@ static sntk_status kernel_change(sntk_context *ctx, training *run, double *chang
   if (run->net->v.type == SNTK_F64)
     SNTK_TRY(sntk_pass_gram(ctx, run->net, &run->pass, change));
   else
-    SNTK_TRY(kernel_of(ctx, run, run->inputs, run->pass.samples.count, change));
+    SNTK_TRY(sntk_network_gram64(ctx, run->net, run->inputs, run->pass.samples.count, change));
   for (int64_t j = 0; j < size * size; j++) change[j] -= run->gram0[j];
   return SNTK_OK;
 }
@@ -106,7 +96,7 @@ static sntk_status kernel_change(sntk_context *ctx, training *run, double *chang
 /* H at W0, its norm and spectrum. */
 static sntk_status initial_kernel(sntk_context *ctx, training *run) {
   const int64_t size = run->pass.samples.count * run->pass.outputs;
-  SNTK_TRY(kernel_of(ctx, run, run->inputs, run->pass.samples.count, run->gram0));
+  SNTK_TRY(sntk_network_gram64(ctx, run->net, run->inputs, run->pass.samples.count, run->gram0));
   run->gram0_norm = norm_of(run->gram0, size * size);
   SNTK_TRY(sntk_eigenvalues(ctx, run->gram0, size, run->eigenvalues));
   run->result->lambda_min = run->eigenvalues[0];
@@ -156,7 +146,7 @@ static sntk_status begin_linearized(sntk_context *ctx, training *run) {
     if (t > 0) memcpy(inputs + n * d, o->test_inputs, (size_t)(t * d) * sizeof *inputs);
     status = sntk_linear_create(ctx, net, inputs, n, all, !run->net->weights0, &run->linear);
   }
-  if (status == SNTK_OK) status = kernel_of(ctx, run, inputs, all, run->linear.gram);
+  if (status == SNTK_OK) status = sntk_network_gram64(ctx, run->net, inputs, all, run->linear.gram);
   if (status == SNTK_OK && t > 0) status = sntk_network_forward(ctx, run->net, o->test_inputs, t, outputs + n * p);
   if (status == SNTK_OK) {
     for (int64_t j = 0; j < n * p; j++) outputs[j] = run->net->scale * run->pass.f[j];
@@ -432,14 +422,7 @@ int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *ne
   if (o->test_samples > 0) bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, network, o->test_samples));
   if (o->linearized) bytes = sntk_size_add(bytes, sntk_linear_bytes(samples, all, network->outputs));
   if (o->kernel_every > 0 || o->linearized || o->eta_rule == SNTK_ETA_THEORY) {
-    /* the kernel is taken in float64, from chunks of a streamed view */
-    sntk_network_options wide = *network;
-    wide.precision = SNTK_F64;
-    wide.streamed = true;
-    wide.weights = wide.signs = NULL;
-    if (ctx->backend->precision(ctx, network->precision) == SNTK_F32)
-      bytes = sntk_size_add(bytes, sntk_network_bytes(ctx, &wide));
-    bytes = sntk_size_add(bytes, sntk_ntk_bytes(ctx, &wide, o->linearized ? all : samples));
+    bytes = sntk_size_add(bytes, sntk_network_gram64_bytes(ctx, network, o->linearized ? all : samples));
     bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 3 * (int64_t)sizeof(double)));
   }
   return bytes;

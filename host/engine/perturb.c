@@ -1,0 +1,420 @@
+/**
+ * @file perturb.c
+ * @brief H(W0 + D) - H(W0) for displacements of a given radius: random, as training moves, and found by ascent.
+ *
+ * Phi(D) = 1/2 |dH|_F^2, dH = H(W0 + D) - H(W0), H = C o (U U^T) with C = K times the samples' factors. With M = C o dH
+ * and V = 2 M U its gradient with respect to the logits is, for exp, zbar_ir = sum_l V_(il)r U_(il)r. Softmax's
+ * normalizer and f couple the neurons: with B_il = sqrt(m) sum_q V_(il)q S_iq and kappa_i = sum_l (g_il - f_il B_il),
+ * g_il = sum_q V_(il)q U_(il)q = 2 sum_b dH_(il)b H_(il)b,
+ *   zbar_ir = sum_l V_(il)r U_(il)r - S_ir (sum_l A_lr B_il + kappa_i),
+ * whose second part is the pull of r = -B, c = kappa. relu's features are piecewise constant: Phi has no gradient, and
+ * the ascent follows that of steps smeared over |z_ir| < R |x_i|, the neurons that a move of R can carry across.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "softntk/perturb.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "softntk/rng.h"
+
+/* Beyond this |x . D| the backends' expm1 is clamped. */
+static const double SHIFT_MOST = 50.0;
+/* A direction is ascended no further once steps of this share of the radius do not raise the change. */
+static const double SMALLEST_STEP = 1.0 / 64.0;
+
+struct sntk_perturb {
+  sntk_context *ctx;
+  sntk_network_options options; /* weights and signs NULL */
+  sntk_network *net;            /* displaced; plain where the backend has no displacement */
+  double *weights, *signs;      /* given ones, for the copy that is trained; NULL: random */
+  double *w0;                   /* plain: dim x width, what displacements are added to */
+  sntk_pass pass;
+  double *inputs;
+  int64_t samples;
+  double *gram0, *change, *work; /* np x np: H(W0), H(W) - H(W0) at the radius evaluated last, scratch */
+  double *values;                /* np */
+  double lambda_min, lambda_max, norm;
+  double *direction; /* dim x width, columns of norm at most 1 */
+};
+
+static int64_t order(const sntk_perturb *p) { return p->samples * p->options.outputs; }
+static int64_t numbers(const sntk_perturb *p) { return p->options.dim * p->options.width; }
+
+static double norm_of(const double *a, int64_t count) {
+  double square = 0.0;
+  for (int64_t j = 0; j < count; j++) square += a[j] * a[j];
+  return sqrt(square);
+}
+
+/* ---- creation ---- */
+
+static sntk_status copy(sntk_context *ctx, const char *what, const double *from, int64_t count, double **to) {
+  if (!from) return SNTK_OK;
+  SNTK_TRY(sntk_alloc(ctx, what, count, sizeof **to, (void **)to));
+  memcpy(*to, from, (size_t)count * sizeof **to);
+  return SNTK_OK;
+}
+
+static sntk_status allocate(sntk_context *ctx, sntk_perturb *p) {
+  const int64_t size = order(p), square = sntk_size_mul(size, size);
+  double **const matrices[] = {&p->gram0, &p->change, &p->work};
+  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
+    SNTK_TRY(sntk_alloc(ctx, "Gram matrix", square, sizeof(double), (void **)matrices[i]));
+  SNTK_TRY(sntk_alloc(ctx, "eigenvalues", size, sizeof(double), (void **)&p->values));
+  return sntk_alloc(ctx, "direction", numbers(p), sizeof(double), (void **)&p->direction);
+}
+
+static sntk_status create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
+                          sntk_perturb *p) {
+  sntk_network_options options = *network;
+  options.streamed = false;
+  options.form = ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED) ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
+  SNTK_TRY(sntk_network_create(ctx, &options, &p->net));
+  p->options = *sntk_network_get_options(p->net);
+  SNTK_TRY(sntk_network_unpair(ctx, p->net));
+  SNTK_TRY(copy(ctx, "given weights", network->weights, numbers(p), &p->weights));
+  SNTK_TRY(copy(ctx, "given signs", network->signs, options.outputs * options.width, &p->signs));
+  SNTK_TRY(sntk_pass_create(ctx, p->net, inputs, p->samples, &p->pass));
+  SNTK_TRY(copy(ctx, "inputs", inputs, p->samples * options.dim, &p->inputs));
+  SNTK_TRY(allocate(ctx, p));
+  if (p->net->v.layout == SNTK_LAYOUT_PLAIN) {
+    SNTK_TRY(sntk_alloc(ctx, "weights", numbers(p), sizeof(double), (void **)&p->w0));
+    SNTK_TRY(sntk_network_weights(ctx, p->net, 0, options.width, p->w0));
+  }
+  const int64_t size = order(p);
+  SNTK_TRY(sntk_pass_base(ctx, p->net, &p->pass));
+  SNTK_TRY(sntk_network_gram64(ctx, p->net, inputs, p->samples, p->gram0));
+  SNTK_TRY(sntk_eigenvalues(ctx, p->gram0, size, p->values));
+  p->lambda_min = p->values[0];
+  p->lambda_max = p->values[size - 1];
+  p->norm = norm_of(p->gram0, size * size);
+  return sntk_perturb_random(ctx, p);
+}
+
+sntk_status sntk_perturb_create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
+                                int64_t samples, sntk_perturb **perturb) {
+  *perturb = NULL;
+  sntk_perturb *p = calloc(1, sizeof *p);
+  if (!p) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for a perturbation");
+  p->ctx = ctx;
+  p->samples = samples;
+  const sntk_status status = create(ctx, network, inputs, p);
+  if (status != SNTK_OK) {
+    sntk_perturb_free(p);
+    return status;
+  }
+  *perturb = p;
+  return SNTK_OK;
+}
+
+void sntk_perturb_free(sntk_perturb *p) {
+  if (!p) return;
+  sntk_pass_clear(p->ctx, &p->pass);
+  sntk_network_free(p->net);
+  double *const arrays[] = {p->weights, p->signs, p->w0,     p->inputs,   p->gram0,
+                            p->change,  p->work,  p->values, p->direction};
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+  free(p);
+}
+
+void sntk_perturb_kernel(const sntk_perturb *p, double *lambda_min, double *lambda_max, double *norm) {
+  *lambda_min = p->lambda_min;
+  *lambda_max = p->lambda_max;
+  *norm = p->norm;
+}
+
+int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples) {
+  sntk_network_options single = *network;
+  single.streamed = false;
+  single.form = ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED) ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
+  single.init = SNTK_INIT_IID; /* one displacement a neuron */
+  const int64_t size = sntk_size_mul(samples, network->outputs), count = sntk_size_mul(network->dim, network->width);
+  /* the network, and the copy that is trained; direction, candidate and gradient with its second part; four squares */
+  int64_t bytes = sntk_size_mul(sntk_network_bytes(ctx, &single), 2);
+  bytes = sntk_size_add(bytes, sntk_size_mul(count, 4 * (int64_t)sizeof(double)));
+  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 4 * (int64_t)sizeof(double)));
+  bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, &single, samples));
+  return sntk_size_add(bytes, sntk_network_gram64_bytes(ctx, &single, samples));
+}
+
+/* ---- directions ---- */
+
+sntk_status sntk_perturb_random(sntk_context *ctx, sntk_perturb *p) {
+  const int64_t d = p->options.dim, m = p->options.width;
+  float *normals;
+  SNTK_TRY(sntk_alloc(ctx, "normals", d, sizeof *normals, (void **)&normals));
+  for (int64_t r = 0; r < m; r++) {
+    double square = 0.0;
+    sntk_rng_normals(p->options.seed, SNTK_STREAM_DIRECTIONS, (uint64_t)(d * r), d, normals);
+    for (int64_t k = 0; k < d; k++) square += (double)normals[k] * (double)normals[k];
+    for (int64_t k = 0; k < d; k++)
+      p->direction[k * m + r] = square > 0.0 ? (double)normals[k] / sqrt(square) : (k == 0 ? 1.0 : 0.0);
+  }
+  free(normals);
+  return SNTK_OK;
+}
+
+sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_perturb *p, int64_t first, int64_t count,
+                                   double *direction) {
+  const int64_t m = p->options.width;
+  if (first < 0 || count < 0 || first > m - count)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "neurons %lld to %lld are not all in a network of width %lld",
+                     (long long)first, (long long)first + count, (long long)m);
+  for (int64_t k = 0; k < p->options.dim; k++)
+    memcpy(direction + k * count, p->direction + k * m + first, (size_t)count * sizeof *direction);
+  return SNTK_OK;
+}
+
+/* The weights become W0 + radius D. */
+static sntk_status displace(sntk_context *ctx, sntk_perturb *p, const double *direction, double radius) {
+  const int64_t m = p->options.width;
+  double *row;
+  sntk_status status = sntk_alloc(ctx, "displacements of an input", m, sizeof *row, (void **)&row);
+  for (int64_t k = 0; k < p->options.dim && status == SNTK_OK; k++) {
+    void *to = p->w0 ? p->net->v.base : p->net->v.shift[0];
+    for (int64_t r = 0; r < m; r++) row[r] = (p->w0 ? p->w0[k * m + r] : 0.0) + radius * direction[k * m + r];
+    status = sntk_upload_real(ctx, p->net->v.type, row, m,
+                              (char *)to + (size_t)(k * p->net->v.ld) * sntk_type_size(p->net->v.type));
+  }
+  free(row);
+  return status;
+}
+
+/* The weights become W0 + radius D; the pass and `change` follow. */
+static sntk_status evaluate(sntk_context *ctx, sntk_perturb *p, const double *direction, double radius,
+                            double *change_norm) {
+  const int64_t size = order(p);
+  double largest = 0.0;
+  for (int64_t i = 0; i < p->samples; i++)
+    largest = fmax(largest, norm_of(p->inputs + i * p->options.dim, p->options.dim));
+  if (!(radius > 0.0) || !(radius * largest <= SHIFT_MOST))
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "radius %g: it must be positive, and at most %g with inputs of norm up to %g", radius,
+                     SHIFT_MOST / largest, largest);
+  SNTK_TRY(displace(ctx, p, direction, radius));
+  SNTK_TRY(sntk_pass_forward(ctx, p->net, &p->pass, NULL));
+  if (p->net->v.layout == SNTK_LAYOUT_PLAIN) {
+    SNTK_TRY(sntk_pass_gram(ctx, p->net, &p->pass, p->change));
+    for (int64_t j = 0; j < size * size; j++) p->change[j] -= p->gram0[j];
+  } else {
+    SNTK_TRY(sntk_pass_gram_change(ctx, p->net, &p->pass, p->change));
+  }
+  *change_norm = norm_of(p->change, size * size);
+  return SNTK_OK;
+}
+
+sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const double *targets,
+                                  const sntk_train_options *train, double *moved) {
+  const int64_t d = p->options.dim, m = p->options.width, step = sntk_network_chunk_columns(p->net);
+  sntk_network_options options = p->options;
+  options.weights = p->weights;
+  options.signs = p->signs;
+  sntk_network *net = NULL;
+  sntk_train_result result = {0};
+  double *before = NULL, *after = NULL, largest = 0.0;
+  *moved = 0.0;
+  SNTK_TRY(displace(ctx, p, p->direction, 0.0));
+  SNTK_TRY(sntk_network_create(ctx, &options, &net));
+  sntk_status status = sntk_train(ctx, net, p->inputs, targets, p->samples, train, &result);
+  sntk_train_result_clear(&result);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, "weights", sntk_size_mul(d, step), sizeof *before, (void **)&before);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, "weights", sntk_size_mul(d, step), sizeof *after, (void **)&after);
+  for (int64_t at = 0; at < m && status == SNTK_OK; at += step) {
+    const int64_t b = m - at < step ? m - at : step;
+    status = sntk_network_weights(ctx, p->net, at, b, before);
+    if (status == SNTK_OK) status = sntk_network_weights(ctx, net, at, b, after);
+    for (int64_t r = 0; r < b && status == SNTK_OK; r++) {
+      double square = 0.0;
+      for (int64_t k = 0; k < d; k++) {
+        const double by = after[k * b + r] - before[k * b + r];
+        p->direction[k * m + at + r] = by;
+        square += by * by;
+      }
+      largest = fmax(largest, sqrt(square));
+    }
+  }
+  if (status == SNTK_OK && !(largest > 0.0))
+    status = sntk_fail(ctx, SNTK_ERR_NUMERICAL, "training moved no neuron: there is no direction to take");
+  for (int64_t j = 0; j < numbers(p) && status == SNTK_OK; j++) p->direction[j] /= largest;
+  free(before);
+  free(after);
+  sntk_network_free(net);
+  *moved = largest;
+  return status;
+}
+
+/* ---- the gradient ---- */
+
+/* M = C o dH into backend memory. */
+static sntk_status upload_weights_of_products(sntk_context *ctx, sntk_perturb *p, double **matrix) {
+  const int64_t n = p->samples, size = order(p), d = p->options.dim;
+  for (int64_t a = 0; a < size; a++)
+    for (int64_t b = 0; b < size; b++) {
+      const double *x = p->inputs + a % n * d, *y = p->inputs + b % n * d;
+      double k = 0.0;
+      for (int64_t j = 0; j < d; j++) k += x[j] * y[j];
+      p->work[a * size + b] = p->change[a * size + b] * k * p->pass.factor[a % n] * p->pass.factor[b % n];
+    }
+  const int64_t bytes = sntk_size_mul(sntk_size_mul(size, size), sizeof(double));
+  SNTK_TRY(ctx->backend->alloc(ctx, "weights of products", bytes, (void **)matrix));
+  return ctx->backend->upload(ctx, *matrix, p->work, bytes);
+}
+
+/* What the gradient needs of every sample beside M. */
+typedef struct couplings {
+  double *b;     /* n x p: B, then with the opposite sign */
+  double *kappa; /* n */
+  double *band;  /* n */
+} couplings;
+
+static sntk_status couple(sntk_context *ctx, sntk_perturb *p, const double *matrix, double radius, couplings *c) {
+  const int64_t n = p->samples, outputs = p->options.outputs, size = order(p),
+                step = sntk_network_chunk_columns(p->net);
+  for (int64_t i = 0; i < n; i++) c->band[i] = radius * norm_of(p->inputs + i * p->options.dim, p->options.dim);
+  if (p->net->v.activation != SNTK_SOFTMAX) return SNTK_OK;
+  memset(c->b, 0, (size_t)size * sizeof *c->b);
+  for (int64_t at = 0; at < p->net->v.count; at += step) {
+    sntk_neurons chunk;
+    SNTK_TRY(sntk_check_interrupt(ctx));
+    SNTK_TRY(sntk_network_chunk(ctx, p->net, at, p->net->v.count - at < step ? p->net->v.count - at : step, &chunk));
+    SNTK_TRY(ctx->backend->kernel_gradient(ctx, &chunk, &p->pass.samples, p->pass.stats.max, p->pass.sum, p->pass.f,
+                                           c->band, matrix, NULL, 0, c->b));
+  }
+  for (int64_t i = 0; i < n; i++) {
+    c->kappa[i] = 0.0;
+    for (int64_t l = 0; l < outputs; l++) {
+      const double *change = p->change + (i + n * l) * size, *gram0 = p->gram0 + (i + n * l) * size;
+      for (int64_t b = 0; b < size; b++) c->kappa[i] += 2.0 * change[b] * (gram0[b] + change[b]);
+      c->kappa[i] -= p->pass.f[i * outputs + l] * c->b[i * outputs + l];
+      c->b[i * outputs + l] *= -1.0;
+    }
+  }
+  return SNTK_OK;
+}
+
+/* Adds (or puts) a chunk's part of the gradient, dim x count reals in backend memory, into the columns at `at`. */
+static sntk_status receive(sntk_context *ctx, const sntk_perturb *p, const void *part, int64_t at, int64_t count,
+                           bool more, void *host, double *gradient) {
+  const int64_t m = p->options.width;
+  const sntk_precision type = p->net->v.type;
+  SNTK_TRY(ctx->backend->download(ctx, host, part, p->options.dim * count * (int64_t)sntk_type_size(type)));
+  for (int64_t k = 0; k < p->options.dim; k++)
+    for (int64_t r = 0; r < count; r++) {
+      const int64_t j = k * count + r;
+      const double value = type == SNTK_F32 ? (double)((const float *)host)[j] : ((const double *)host)[j];
+      gradient[k * m + at + r] = value + (more ? gradient[k * m + at + r] : 0.0);
+    }
+  return SNTK_OK;
+}
+
+/* Gradient at the weights that were evaluated last. */
+static sntk_status gradient_here(sntk_context *ctx, sntk_perturb *p, double radius, double *gradient) {
+  const sntk_backend *backend = ctx->backend;
+  const sntk_neurons *v = &p->net->v;
+  const int64_t n = p->samples, step = sntk_network_chunk_columns(p->net);
+  const int64_t bytes = sntk_size_mul(sntk_size_mul(v->dim, step), (int64_t)sntk_type_size(v->type));
+  double *matrix = NULL, *memory = NULL;
+  void *part = NULL, *host = NULL;
+  sntk_status status = upload_weights_of_products(ctx, p, &matrix);
+  if (status == SNTK_OK)
+    status = sntk_alloc(ctx, "couplings", sntk_size_add(order(p), 2 * n), sizeof *memory, (void **)&memory);
+  if (status == SNTK_OK) status = backend->alloc(ctx, "gradient of a chunk", bytes, &part);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, "gradient of a chunk", bytes, 1, &host);
+  couplings c = {
+      .b = memory, .kappa = memory ? memory + order(p) : NULL, .band = memory ? memory + order(p) + n : NULL};
+  if (status == SNTK_OK) status = couple(ctx, p, matrix, radius, &c);
+  const sntk_pull pull = {.scale = 1.0, .max = p->pass.stats.max, .sum = p->pass.sum, .r = c.b, .c = c.kappa};
+  for (int64_t at = 0; at < v->count && status == SNTK_OK; at += step) {
+    sntk_neurons chunk;
+    const int64_t b = v->count - at < step ? v->count - at : step;
+    status = sntk_check_interrupt(ctx);
+    if (status == SNTK_OK) status = sntk_network_chunk(ctx, p->net, at, b, &chunk);
+    if (status == SNTK_OK)
+      status = backend->kernel_gradient(ctx, &chunk, &p->pass.samples, p->pass.stats.max, p->pass.sum, p->pass.f,
+                                        c.band, matrix, part, b, NULL);
+    if (status == SNTK_OK) status = receive(ctx, p, part, at, b, false, host, gradient);
+    if (status != SNTK_OK || v->activation != SNTK_SOFTMAX) continue;
+    status = backend->gradient(ctx, &chunk, &p->pass.samples, &pull, (void *const[2]){part, NULL}, b);
+    if (status == SNTK_OK) status = receive(ctx, p, part, at, b, true, host, gradient);
+  }
+  free(host);
+  backend->free(ctx, part);
+  free(memory);
+  backend->free(ctx, matrix);
+  return status;
+}
+
+sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *p, double radius, double *gradient) {
+  double change;
+  SNTK_TRY(evaluate(ctx, p, p->direction, radius, &change));
+  return gradient_here(ctx, p, radius, gradient);
+}
+
+/* ---- ascent ---- */
+
+/* Every neuron goes `step` along its gradient's direction, and back to the ball where it has left it. */
+static void advance(const sntk_perturb *p, const double *gradient, double step, double *candidate) {
+  const int64_t d = p->options.dim, m = p->options.width;
+  for (int64_t r = 0; r < m; r++) {
+    double slope = 0.0, square = 0.0;
+    for (int64_t k = 0; k < d; k++) slope += gradient[k * m + r] * gradient[k * m + r];
+    const double by = slope > 0.0 ? step / sqrt(slope) : 0.0;
+    for (int64_t k = 0; k < d; k++) {
+      candidate[k * m + r] = p->direction[k * m + r] + by * gradient[k * m + r];
+      square += candidate[k * m + r] * candidate[k * m + r];
+    }
+    for (int64_t k = 0; k < d && square > 1.0; k++) candidate[k * m + r] /= sqrt(square);
+  }
+}
+
+sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p, double radius, int64_t steps,
+                                     int64_t *ascents) {
+  double *gradient = NULL, *candidate = NULL, best, change, step = 1.0;
+  *ascents = 0;
+  if (steps < 1) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "an ascent of %lld steps: give at least 1", (long long)steps);
+  sntk_status status = sntk_alloc(ctx, "gradient", numbers(p), sizeof *gradient, (void **)&gradient);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, "candidate", numbers(p), sizeof *candidate, (void **)&candidate);
+  if (status == SNTK_OK) status = evaluate(ctx, p, p->direction, radius, &best);
+  if (status == SNTK_OK) status = gradient_here(ctx, p, radius, gradient);
+  for (int64_t t = 0; t < steps && status == SNTK_OK && step >= SMALLEST_STEP; t++) {
+    sntk_report_progress(ctx, "ascent", t, steps, NAN);
+    advance(p, gradient, step, candidate);
+    status = evaluate(ctx, p, candidate, radius, &change);
+    if (status == SNTK_OK && change > best) {
+      best = change;
+      (*ascents)++;
+      memcpy(p->direction, candidate, (size_t)numbers(p) * sizeof *candidate);
+      if (t + 1 < steps) status = gradient_here(ctx, p, radius, gradient);
+    } else {
+      step *= 0.5; /* the gradient at the direction kept is still at hand */
+    }
+  }
+  free(gradient);
+  free(candidate);
+  return status;
+}
+
+/* ---- figures ---- */
+
+sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *p, double radius, sntk_perturbation *result) {
+  const int64_t size = order(p);
+  *result = (sntk_perturbation){.radius = radius};
+  SNTK_TRY(evaluate(ctx, p, p->direction, radius, &result->change));
+  for (int64_t j = 0; j < size * size; j++) p->work[j] = p->gram0[j] + p->change[j];
+  SNTK_TRY(sntk_eigenvalues(ctx, p->work, size, p->values));
+  result->ratio = result->change / (radius * (double)size);
+  result->relative = result->change / p->norm;
+  result->lambda_min = p->values[0];
+  result->lambda_share = p->values[0] / p->lambda_min;
+  return SNTK_OK;
+}
+
+double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double sigma, double c, double delta) {
+  const double size = (double)samples * (double)outputs;
+  const double b = fmax(c * sigma * sqrt(log(size / delta)), 1.0);
+  return radius * size * exp(10.0 * b);
+}
