@@ -156,6 +156,7 @@ static sntk_status read_data(app *a, const sntk_config *c, app_problem *problem)
   o.normalize = (sntk_normalize)sntk_config_choice(c, "data.normalize");
   o.seed = (uint64_t)sntk_config_int(c, sntk_config_has(c, "data.seed") ? "data.seed" : "seed");
   if (sntk_config_has(c, "data.samples")) o.samples = sntk_config_int(c, "data.samples");
+  o.test_samples = sntk_config_int(c, "data.test_samples");
   if (sntk_config_has(c, "data.dim")) o.dim = sntk_config_int(c, "data.dim");
   if (sntk_config_has(c, "network.outputs")) o.outputs = sntk_config_int(c, "network.outputs");
   o.clusters = sntk_config_int(c, "data.clusters");

@@ -69,15 +69,16 @@ static const sntk_config_row rows[] = {
 
     {"data.source", CHOICE("sphere|gaussian|clusters|npy|csv|hdf5|idx"),
      .help = "where the inputs come from: a generator or a file format"},
-    {"data.samples", WHOLE(1, POWER_OF_2(31)), .default_note = "all of a file",
-     .help = "samples n; of a file, at most so many from its top"},
+    {"data.samples", WHOLE(1, POWER_OF_2(31)), .default_note = "all of a file but the held-out ones",
+     .help = "samples n; of a file, so many from its top"},
     {"data.dim", WHOLE(1, POWER_OF_2(24)), .default_note = "that of a file",
      .help = "inputs' dimension d; a file must have it"},
     {"data.targets", CHOICE("random|teacher|harmonic|values|classes"),
      .default_note = "values with labels, else random",
      .help = "what is learned: generated targets, the labels as they are, or one-hot classes"},
     {"data.normalize", CHOICE("none|unit-ball|unit-sphere|standardize"), .default_value = "unit-ball",
-     .help = "rows divided by the largest norm, each by its own, or columns of mean 0 and deviation 1"},
+     .help = "rows divided by the largest norm, each by its own, or columns of mean 0 and deviation 1; norm, mean and "
+             "deviation are the samples', for held-out ones too"},
     {"data.inputs", .type = SNTK_CONFIG_PATH, .no_axis = true,
      .help = "file of the inputs, n x d; for hdf5 file.h5:/dataset"},
     {"data.labels", .type = SNTK_CONFIG_PATH, .no_axis = true,
@@ -87,7 +88,8 @@ static const sntk_config_row rows[] = {
     {"data.label_columns", .type = SNTK_CONFIG_INTS, .int_min = INT32_MIN, .int_max = INT32_MAX,
      .default_note = "no column", .help = "columns of a CSV file that are labels, from 0; -1 is the last"},
     {"data.test_samples", WHOLE(0, POWER_OF_2(31)), .default_value = "0",
-     .help = "held-out samples besides, drawn after the samples or the next rows of a file"},
+     .help = "held-out samples besides: drawn after the samples, of a file the rows behind them, which without "
+             "data.samples are its last ones"},
     {"data.seed", WHOLE(0, INT64_MAX), .follows = "seed", .default_note = "that of the run",
      .help = "seed of the data and targets, where it is not that of the weights"},
     {"data.clusters", WHOLE(1, POWER_OF_2(31)), .default_value = "10", .help = "number of centres of source clusters"},
@@ -148,6 +150,9 @@ static const sntk_config_row rows[] = {
     {"ntk.infinite", .type = SNTK_CONFIG_BOOL, .default_value = "true",
      .help = "H at infinite width, and the distance from it"},
 
+    {"perturb.radii", .type = SNTK_CONFIG_REALS, .min = 0, .max = 1e6, .min_open = true,
+     .default_value = "[0.001, 0.00316, 0.01, 0.0316, 0.1]", .no_axis = true,
+     .help = "radii R: how far every neuron is moved"},
     {"perturb.random", .type = SNTK_CONFIG_BOOL, .default_value = "true",
      .help = "a random direction of exact norm R for each neuron"},
     {"perturb.training", .type = SNTK_CONFIG_BOOL, .default_value = "true",
@@ -378,6 +383,10 @@ static const char *expectation(const sntk_config_row *row, char *text) {
       append(text, size, "a list of whole numbers such as [0, -1], each in ");
       append_range(text, size, row);
       break;
+    case SNTK_CONFIG_REALS:
+      append(text, size, "a list of decimal numbers such as [0.5, 1e-3], each in ");
+      append_range(text, size, row);
+      break;
     case SNTK_CONFIG_CHOICE:
       append(text, size, "one of ");
       append_words(text, size, row->choices);
@@ -536,6 +545,7 @@ void sntk_config_value_clear(sntk_config_value *value) {
   free(value->text);
   free(value->origin);
   free(value->ints);
+  free(value->reals);
   *value = (sntk_config_value){0};
 }
 
@@ -543,12 +553,15 @@ sntk_status sntk_config_value_copy(sntk_context *ctx, const sntk_config_value *f
   *to = *from;
   to->text = from->text ? strdup(from->text) : NULL;
   to->origin = from->origin ? strdup(from->origin) : NULL;
-  to->ints = from->count ? malloc((size_t)from->count * sizeof *to->ints) : NULL;
-  if ((from->text && !to->text) || (from->origin && !to->origin) || (from->count && !to->ints)) {
+  to->ints = from->ints ? malloc((size_t)from->count * sizeof *to->ints) : NULL;
+  to->reals = from->reals ? malloc((size_t)from->count * sizeof *to->reals) : NULL;
+  if ((from->text && !to->text) || (from->origin && !to->origin) || (from->ints && !to->ints) ||
+      (from->reals && !to->reals)) {
     sntk_config_value_clear(to);
     return sntk_config_no_memory(ctx);
   }
-  if (from->count) memcpy(to->ints, from->ints, (size_t)from->count * sizeof *to->ints);
+  if (from->ints) memcpy(to->ints, from->ints, (size_t)from->count * sizeof *to->ints);
+  if (from->reals) memcpy(to->reals, from->reals, (size_t)from->count * sizeof *to->reals);
   return SNTK_OK;
 }
 
@@ -672,6 +685,7 @@ static sntk_status scalar_read(sntk_context *ctx, const scalar *s, const sntk_co
     case SNTK_CONFIG_REAL_OR_CHOICE:
       return scalar_choice(ctx, s, row, value);
     case SNTK_CONFIG_INTS:
+    case SNTK_CONFIG_REALS:
       return refuse_scalar(ctx, s, row, "is not a list");
   }
   return SNTK_ERR_INTERNAL;
@@ -685,13 +699,22 @@ static char *joined(const char *directory, const char *path) {
   return text;
 }
 
-static char *ints_text(const int64_t *ints, int64_t count) {
-  const size_t size = (size_t)count * 22 + 3; /* 20 characters each at most, and ", " */
-  char *text = malloc(size);
+static bool is_list(const sntk_config_row *row) {
+  return row->type == SNTK_CONFIG_INTS || row->type == SNTK_CONFIG_REALS;
+}
+
+static char *list_text(const sntk_config_row *row, const sntk_config_value *value) {
+  const size_t size = (size_t)value->count * NUMBER_CHARS + 3; /* a number is shorter: there is room for its comma */
+  char *text = malloc(size), number[NUMBER_CHARS];
   if (!text) return NULL;
   size_t used = (size_t)snprintf(text, size, "[");
-  for (int64_t i = 0; i < count; i++)
-    used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "," : "", (long long)ints[i]);
+  for (int64_t i = 0; i < value->count; i++) {
+    if (row->type == SNTK_CONFIG_REALS)
+      format_real(value->reals[i], number);
+    else
+      snprintf(number, sizeof number, "%lld", (long long)value->ints[i]);
+    used += (size_t)snprintf(text + used, size - used, "%s%s", i ? "," : "", number);
+  }
   snprintf(text + used, size - used, "]");
   return text;
 }
@@ -704,7 +727,8 @@ static char *canonical(const sntk_config_row *row, const sntk_config_value *valu
     case SNTK_CONFIG_PATH:
       return joined(directory, raw);
     case SNTK_CONFIG_INTS:
-      return ints_text(value->ints, value->count);
+    case SNTK_CONFIG_REALS:
+      return list_text(row, value);
     case SNTK_CONFIG_BOOL:
       return strdup(value->integer ? "true" : "false");
     case SNTK_CONFIG_INT:
@@ -758,10 +782,15 @@ static sntk_status read_list(sntk_context *ctx, const sntk_config_source *source
                              sntk_config_value *value) {
   char where[SNTK_CONFIG_WHERE_CHARS];
   const int64_t count = node->data.sequence.items.top - node->data.sequence.items.start;
+  const bool reals = row->type == SNTK_CONFIG_REALS;
   *value = (sntk_config_value){0};
   if (count) {
-    value->ints = malloc((size_t)count * sizeof *value->ints);
-    if (!value->ints) return sntk_config_no_memory(ctx);
+    void *numbers = malloc((size_t)count * (reals ? sizeof *value->reals : sizeof *value->ints));
+    if (!numbers) return sntk_config_no_memory(ctx);
+    if (reals)
+      value->reals = numbers;
+    else
+      value->ints = numbers;
   }
   for (value->count = 0; value->count < count; value->count++) {
     const yaml_node_t *item = yaml_document_get_node(document, node->data.sequence.items.start[value->count]);
@@ -772,7 +801,9 @@ static sntk_status read_list(sntk_context *ctx, const sntk_config_source *source
     } else {
       const scalar s = scalar_of(source, where, key, item);
       status = check_scalar(ctx, &s, row);
-      if (status == SNTK_OK) status = scalar_whole(ctx, &s, row, &value->ints[value->count]);
+      if (status == SNTK_OK)
+        status = reals ? scalar_real(ctx, &s, row, &value->reals[value->count])
+                       : scalar_whole(ctx, &s, row, &value->ints[value->count]);
     }
     if (status != SNTK_OK) {
       sntk_config_value_clear(value);
@@ -792,7 +823,7 @@ sntk_status sntk_config_value_read(sntk_context *ctx, const sntk_config_source *
   if (node->type == YAML_SCALAR_NODE) {
     const scalar s = scalar_of(source, where, key, node);
     status = value_from_scalar(ctx, &s, row, value);
-  } else if (node->type == YAML_SEQUENCE_NODE && row->type == SNTK_CONFIG_INTS) {
+  } else if (node->type == YAML_SEQUENCE_NODE && is_list(row)) {
     status = read_list(ctx, source, document, node, key, row, value);
   } else {
     status = refuse_node(ctx, where, key, row, node);
@@ -829,9 +860,11 @@ json_t *sntk_config_value_json(const sntk_config_row *row, const sntk_config_val
     case SNTK_CONFIG_REAL_OR_CHOICE:
       return value->is_number ? json_real(value->real) : json_text(value->text);
     case SNTK_CONFIG_INTS:
+    case SNTK_CONFIG_REALS:
       list = json_array();
       for (int64_t i = 0; list && i < value->count; i++)
-        if (json_array_append_new(list, json_integer((json_int_t)value->ints[i]))) {
+        if (json_array_append_new(list, row->type == SNTK_CONFIG_REALS ? json_real(value->reals[i])
+                                                                       : json_integer((json_int_t)value->ints[i]))) {
           json_decref(list);
           return NULL;
         }
@@ -889,21 +922,6 @@ static void default_name(const char *path, char *name, size_t size) {
   const size_t length = dot && dot > base ? (size_t)(dot - base) : strlen(base);
   snprintf(name, size, "%.*s", (int)(length < size ? length : size - 1), base);
   if (name_fault(name)) snprintf(name, size, "run");
-}
-
-static sntk_status set_defaults(sntk_context *ctx, sntk_config *config, const char *path) {
-  char name[256];
-  default_name(path, name, sizeof name);
-  for (int i = 0; i < ROW_COUNT; i++) {
-    const char *text = rows[i].type == SNTK_CONFIG_NAME ? name : rows[i].default_value;
-    if (!text) continue;
-    const scalar s = {"default", rows[i].key, "", text, strlen(text), true};
-    if (rows[i].type == SNTK_CONFIG_NAME) /* a file may be called null.yaml */
-      SNTK_TRY(value_finish(ctx, &rows[i], s.where, s.directory, text, &config->values[i]));
-    else
-      SNTK_TRY(value_from_scalar(ctx, &s, &rows[i], &config->values[i]));
-  }
-  return SNTK_OK;
 }
 
 /* The path as messages name it: printable, and its end where it is long. */
@@ -1172,6 +1190,36 @@ static sntk_status apply_document(sntk_context *ctx, sntk_config *config, const 
   return apply_top_level(ctx, config, source, document, root);
 }
 
+/* A list among the defaults, which only YAML's reader takes apart. */
+static sntk_status set_default_list(sntk_context *ctx, const sntk_config_row *row, sntk_config_value *value) {
+  const sntk_config_source source = {"default", "", false};
+  const yaml_text text = {&source, row->key, (const unsigned char *)row->default_value, strlen(row->default_value)};
+  yaml_document_t document;
+  SNTK_TRY(parse_text(ctx, &text, &document));
+  const sntk_status status =
+      sntk_config_value_read(ctx, &source, &document, yaml_document_get_root_node(&document), row->key, row, value);
+  value->given = false;
+  yaml_document_delete(&document);
+  return status;
+}
+
+static sntk_status set_defaults(sntk_context *ctx, sntk_config *config, const char *path) {
+  char name[256];
+  default_name(path, name, sizeof name);
+  for (int i = 0; i < ROW_COUNT; i++) {
+    const char *text = rows[i].type == SNTK_CONFIG_NAME ? name : rows[i].default_value;
+    if (!text) continue;
+    const scalar s = {"default", rows[i].key, "", text, strlen(text), true};
+    if (rows[i].type == SNTK_CONFIG_NAME) /* a file may be called null.yaml */
+      SNTK_TRY(value_finish(ctx, &rows[i], s.where, s.directory, text, &config->values[i]));
+    else if (is_list(&rows[i]))
+      SNTK_TRY(set_default_list(ctx, &rows[i], &config->values[i]));
+    else
+      SNTK_TRY(value_from_scalar(ctx, &s, &rows[i], &config->values[i]));
+  }
+  return SNTK_OK;
+}
+
 static sntk_status read_failed(sntk_context *ctx, const char *label, int error) {
   return sntk_fail(ctx, SNTK_ERR_IO, "%s: the file cannot be read: %s; give the path of a YAML file", label,
                    strerror(error));
@@ -1317,7 +1365,7 @@ static const sntk_config_value *typed_value(const sntk_config *config, const cha
                                             sntk_config_type other) {
   const sntk_config_value *value = find_value(config, key);
   const sntk_config_type found = sntk_config_row_find(key)->type;
-  assert((found == type || found == other) && (value->text || type == SNTK_CONFIG_INTS));
+  assert((found == type || found == other) && (value->text || is_list(sntk_config_row_find(key))));
   (void)found, (void)type, (void)other; /* without assertions */
   return value;
 }
@@ -1362,6 +1410,12 @@ const int64_t *sntk_config_ints(const sntk_config *config, const char *key, int6
   const sntk_config_value *value = typed_value(config, key, SNTK_CONFIG_INTS, SNTK_CONFIG_INTS);
   *count = value->count;
   return value->ints;
+}
+
+const double *sntk_config_reals(const sntk_config *config, const char *key, int64_t *count) {
+  const sntk_config_value *value = typed_value(config, key, SNTK_CONFIG_REALS, SNTK_CONFIG_REALS);
+  *count = value->count;
+  return value->reals;
 }
 
 const char *sntk_config_origin(const sntk_config *config, const char *key) {
@@ -1435,6 +1489,9 @@ static void append_type(char *text, size_t size, const sntk_config_row *row) {
     case SNTK_CONFIG_INTS:
       append(text, size, "list of whole numbers");
       break;
+    case SNTK_CONFIG_REALS:
+      append(text, size, "list of numbers");
+      break;
     case SNTK_CONFIG_REAL:
     case SNTK_CONFIG_REAL_OR_CHOICE:
       append(text, size, "number in ");
@@ -1447,7 +1504,42 @@ static void append_type(char *text, size_t size, const sntk_config_row *row) {
   if (row->choices) append(text, size, "%s%s", row->type == SNTK_CONFIG_CHOICE ? "" : ", or ", row->choices);
 }
 
+/* Does the row's section have keys that can be an axis? */
+static bool section_has_axes(const sntk_config_row *row) {
+  const size_t length = prefix_length(row->key);
+  bool found = false;
+  for (int i = 0; i < ROW_COUNT; i++)
+    found =
+        found || (!rows[i].no_axis && prefix_length(rows[i].key) == length && !strncmp(rows[i].key, row->key, length));
+  return found;
+}
+
+/* "network, data or train": the sections whose keys can be axes. */
+static void append_axis_sections(char *text, size_t size) {
+  int count = 0, done = 0;
+  for (int i = 0; i < ROW_COUNT; i++) count += begins_section(i) && section_has_axes(&rows[i]);
+  for (int i = 0; i < ROW_COUNT; i++)
+    if (begins_section(i) && section_has_axes(&rows[i])) {
+      if (done) append(text, size, "%s", done + 1 < count ? ", " : " or ");
+      append(text, size, "%.*s", (int)prefix_length(rows[i].key) - 1, rows[i].key);
+      done++;
+    }
+}
+
+/* "name, precision and paths": what cannot be an axis there. */
+static void append_no_axes(char *text, size_t size) {
+  for (int i = 0; i < ROW_COUNT; i++)
+    if (rows[i].no_axis && rows[i].type != SNTK_CONFIG_PATH &&
+        (!prefix_length(rows[i].key) || section_has_axes(&rows[i])))
+      append(text, size, "%s, ", rows[i].key);
+  text[strlen(text) - strlen(", ")] = '\0';
+  append(text, size, " and paths");
+}
+
 void sntk_config_print_schema(FILE *file) {
+  int width = 0;
+  for (int i = 0; i < ROW_COUNT; i++)
+    if ((int)strlen(rows[i].key) > width) width = (int)strlen(rows[i].key);
   fprintf(file, "top level:\n");
   for (int i = 0; i < ROW_COUNT; i++) {
     const sntk_config_row *row = &rows[i];
@@ -1455,11 +1547,12 @@ void sntk_config_print_schema(FILE *file) {
     append_type(type, sizeof type, row);
     if (begins_section(i)) fprintf(file, "%.*s:\n", (int)prefix_length(row->key) - 1, row->key);
     const char *standing = row->default_value ? row->default_value : row->default_note;
-    fprintf(file, "  %-21s %s (%s%s%s)\n", row->key, row->help, type, standing ? "; default: " : "; no default",
+    fprintf(file, "  %-*s %s (%s%s%s)\n", width, row->key, row->help, type, standing ? "; default: " : "; no default",
             standing ? standing : "");
   }
-  fprintf(file,
-          "grid:\n  KEY: [VALUE, ...]     an axis of a sweep: any key of the top level, network, data, train or ntk, "
-          "in full,\n"
-          "                        but name, precision, backend, threads and paths\n");
+  char sections[EXPECT_CHARS] = "", fixed[2 * EXPECT_CHARS] = "";
+  append_axis_sections(sections, sizeof sections);
+  append_no_axes(fixed, sizeof fixed);
+  fprintf(file, "grid:\n  %-*s an axis of a sweep: any key of the top level, %s, in full,\n  %-*s but %s\n", width,
+          "KEY: [VALUE, ...]", sections, width, "", fixed);
 }

@@ -59,8 +59,9 @@ int sntk_config_choice(const sntk_config *config, const char *key);
 /* A number-or-word key (train.eta): true and *value where it is a number, false where it is a word (sntk_config_text).
  */
 bool sntk_config_number(const sntk_config *config, const char *key, double *value);
-/* List of whole numbers; *count may be 0, and is for a key without a value. */
+/* List of whole numbers, or of any; *count may be 0, and is for a key without a value. */
 const int64_t *sntk_config_ints(const sntk_config *config, const char *key, int64_t *count);
+const double *sntk_config_reals(const sntk_config *config, const char *key, int64_t *count);
 
 /* Where the value came from: "file.yaml:3:12", "--set", "--seed", "default"; of an axis of the grid, where its list is;
  * without a value, the file or "command line". Valid until the key is set again or config freed. */

@@ -21,7 +21,8 @@ typedef enum sntk_config_type {
   SNTK_CONFIG_BOOL,
   SNTK_CONFIG_CHOICE,         /* a word of `choices` */
   SNTK_CONFIG_REAL_OR_CHOICE, /* a number in the range, or a word of `choices` */
-  SNTK_CONFIG_INTS            /* a list of whole numbers, each in the range */
+  SNTK_CONFIG_INTS,           /* a list of whole numbers, each in the range */
+  SNTK_CONFIG_REALS           /* a list of numbers, each in the range */
 } sntk_config_type;
 
 /* A row of the schema table. */
@@ -29,7 +30,7 @@ typedef struct sntk_config_row {
   const char *key;
   sntk_config_type type;
   int64_t int_min, int_max;  /* INT, INTS */
-  double min, max;           /* REAL, REAL_OR_CHOICE */
+  double min, max;           /* REAL, REALS, REAL_OR_CHOICE */
   bool min_open, max_open;   /* the bound itself is outside */
   bool no_axis;              /* cannot be an axis of the grid */
   const char *choices;       /* "softmax|relu|exp": a word's index is the value of its C enumerator */
@@ -48,6 +49,7 @@ typedef struct sntk_config_value {
                       number) */
   double real;     /* REAL, REAL_OR_CHOICE */
   int64_t *ints;   /* INTS; NULL where count is 0 */
+  double *reals;   /* REALS; NULL where count is 0 */
   int64_t count;
 } sntk_config_value;
 

@@ -42,11 +42,16 @@ static sntk_status check_options(sntk_context *ctx, const sntk_data_options *opt
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
                      "normalization %d is unknown; none, unit-ball, unit-sphere and standardize are",
                      (int)options->normalize);
-  if (options->samples < 0 || options->dim < 0 || options->outputs < 0 || options->label_column_count < 0)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
-                     "samples %lld, dim %lld, outputs %lld and %lld label columns: none may be negative",
-                     (long long)options->samples, (long long)options->dim, (long long)options->outputs,
-                     (long long)options->label_column_count);
+  if (options->samples < 0 || options->dim < 0 || options->outputs < 0 || options->label_column_count < 0 ||
+      options->test_samples < 0)
+    return sntk_fail(
+        ctx, SNTK_ERR_ARGUMENT,
+        "samples %lld, test_samples %lld, dim %lld, outputs %lld and %lld label columns: none may be negative",
+        (long long)options->samples, (long long)options->test_samples, (long long)options->dim,
+        (long long)options->outputs, (long long)options->label_column_count);
+  if (sntk_size_add(options->samples, options->test_samples) < 0)
+    return sntk_fail(ctx, SNTK_ERR_SHAPE, "samples %lld and test_samples %lld: their sum does not fit 63 bits",
+                     (long long)options->samples, (long long)options->test_samples);
   if (is_file(options->source)) {
     if (!options->inputs)
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "inputs is missing: a data source that is a file needs its path");
@@ -73,22 +78,37 @@ static sntk_status check_finite(sntk_context *ctx, const char *path, const sntk_
   return SNTK_OK;
 }
 
-/* A file in the source's format: all of it, or the first `samples` rows; *total is what it has. */
+/* A file in the source's format: all of it, or the samples and the held-out rows behind them; *total is what it has. */
 static sntk_status load_file(sntk_context *ctx, const sntk_data_options *options, const char *path, sntk_array *array,
                              int64_t *total) {
-  const int64_t limit = options->samples;
+  const int64_t limit = options->samples > 0 ? options->samples + options->test_samples : 0;
   sntk_status status = SNTK_ERR_INTERNAL;
   if (options->source == SNTK_DATA_NPY) status = sntk_npy_load(ctx, path, limit, array, total);
   if (options->source == SNTK_DATA_CSV) status = sntk_csv_load(ctx, path, options->header, limit, array, total);
   if (options->source == SNTK_DATA_HDF5) status = sntk_hdf5_load(ctx, path, limit, array, total);
   if (options->source == SNTK_DATA_IDX) status = sntk_idx_load(ctx, path, limit, array, total);
   if (status != SNTK_OK) return status;
-  status = limit > *total
-               ? sntk_fail(ctx, SNTK_ERR_ARGUMENT, "samples is %lld, but %s has %lld rows; without it all are taken",
-                           (long long)limit, path, (long long)*total)
-               : check_finite(ctx, path, array);
+  status = check_finite(ctx, path, array);
   if (status != SNTK_OK) sntk_array_free(array);
   return status;
+}
+
+/* Has the file of the inputs the rows that are asked for? */
+static sntk_status check_rows(sntk_context *ctx, const sntk_data_options *options, int64_t total) {
+  const int64_t samples = options->samples, held_out = options->test_samples;
+  if (held_out == 0 && samples > total)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "samples is %lld, but %s has %lld rows; without it all are taken",
+                     (long long)samples, options->inputs, (long long)total);
+  if (samples > 0 && samples + held_out > total)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "samples %lld and test_samples %lld are %lld rows, but %s has %lld; take fewer of either",
+                     (long long)samples, (long long)held_out, (long long)(samples + held_out), options->inputs,
+                     (long long)total);
+  if (samples == 0 && held_out >= total)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "test_samples is %lld, but %s has %lld rows, of which at least one must stay a sample",
+                     (long long)held_out, options->inputs, (long long)total);
+  return SNTK_OK;
 }
 
 /* Marks the label columns in `is_label` and writes their indices from 0 to `columns`. */
@@ -146,8 +166,10 @@ static sntk_status load_files(sntk_context *ctx, const sntk_data_options *option
   int64_t total, label_total;
   SNTK_TRY(load_file(ctx, options, options->inputs, &inputs, &total));
   data->inputs = inputs.values; /* the data set owns them from here on */
+  SNTK_TRY(check_rows(ctx, options, total));
   if (options->label_column_count > 0) SNTK_TRY(split_labels(ctx, options, &inputs, labels));
-  data->samples = inputs.rows;
+  data->test_samples = options->test_samples;
+  data->samples = inputs.rows - data->test_samples;
   data->dim = inputs.cols;
   if (options->dim > 0 && options->dim != data->dim)
     return sntk_fail(ctx, SNTK_ERR_SHAPE,
@@ -162,7 +184,7 @@ static sntk_status load_files(sntk_context *ctx, const sntk_data_options *option
   return SNTK_OK;
 }
 
-/* ---- normalization ---- */
+/* ---- normalization: maps taken from the samples, applied to the held-out rows too ---- */
 
 static sntk_status norm_overflow(sntk_context *ctx, int64_t row) {
   return sntk_fail(ctx, SNTK_ERR_DATA,
@@ -170,22 +192,37 @@ static sntk_status norm_overflow(sntk_context *ctx, int64_t row) {
                    (long long)row);
 }
 
+/* Held-out rows may be so much larger than the samples that the samples' scale does not bring them into range. */
+static sntk_status held_out_overflow(sntk_context *ctx, int64_t row) {
+  return sntk_fail(ctx, SNTK_ERR_DATA,
+                   "normalize: held-out row %lld (counted from 0, samples included) overflows float64 under the scale "
+                   "of the samples; remove the row or use none or unit-sphere",
+                   (long long)row);
+}
+
 static sntk_status to_unit_ball(sntk_context *ctx, sntk_data *data) {
-  double largest = 0.0;
-  for (int64_t i = 0; i < data->samples; i++) {
+  double largest = 0.0, largest_held_out = 0.0;
+  int64_t farthest = 0;
+  for (int64_t i = 0; i < sntk_data_rows(data); i++) {
     const double norm = sntk_row_norm(data->inputs + i * data->dim, data->dim);
     if (!isfinite(norm)) return norm_overflow(ctx, i);
-    largest = fmax(largest, norm);
+    if (i < data->samples) {
+      largest = fmax(largest, norm);
+    } else if (norm > largest_held_out) {
+      largest_held_out = norm;
+      farthest = i;
+    }
   }
   if (largest == 0.0)
     return sntk_fail(ctx, SNTK_ERR_DATA,
-                     "normalize: unit-ball divides by the largest norm, but every row is zero; use none");
-  for (int64_t j = 0; j < data->samples * data->dim; j++) data->inputs[j] /= largest;
+                     "normalize: unit-ball divides by the largest norm, but every sample is zero; use none");
+  if (!isfinite(largest_held_out / largest)) return held_out_overflow(ctx, farthest);
+  for (int64_t j = 0; j < sntk_data_rows(data) * data->dim; j++) data->inputs[j] /= largest;
   return SNTK_OK;
 }
 
 static sntk_status to_unit_sphere(sntk_context *ctx, sntk_data *data) {
-  for (int64_t i = 0; i < data->samples; i++) {
+  for (int64_t i = 0; i < sntk_data_rows(data); i++) {
     double *row = data->inputs + i * data->dim;
     const double norm = sntk_row_norm(row, data->dim);
     if (!isfinite(norm)) return norm_overflow(ctx, i);
@@ -204,7 +241,7 @@ static sntk_status to_unit_sphere(sntk_context *ctx, sntk_data *data) {
  * underflows. */
 static sntk_status standardize(sntk_context *ctx, sntk_data *data) {
   const double n = (double)data->samples;
-  const int64_t end = data->samples * data->dim;
+  const int64_t end = data->samples * data->dim, all = sntk_data_rows(data) * data->dim;
   for (int64_t k = 0; k < data->dim; k++) {
     double *const x = data->inputs + k;
     double sum = 0.0, low = x[0], high = x[0];
@@ -213,9 +250,10 @@ static sntk_status standardize(sntk_context *ctx, sntk_data *data) {
       low = fmin(low, x[j]);
       high = fmax(high, x[j]);
     }
-    /* By equality: the rounded mean of equal numbers may differ from them, and its deviation would then be made 1. */
+    /* By equality: the rounded mean of equal numbers may differ from them, and its deviation would then be made 1. In
+     * held-out rows too: no sample trains the weights that would meet another value. */
     if (low == high) {
-      for (int64_t j = 0; j < end - k; j += data->dim) x[j] = 0.0;
+      for (int64_t j = 0; j < all - k; j += data->dim) x[j] = 0.0;
       continue;
     }
     double rest = 0.0; /* the rounding of the first mean; kept apart, as their sum would round it away */
@@ -229,12 +267,15 @@ static sntk_status standardize(sntk_context *ctx, sntk_data *data) {
           "normalize: the mean or deviation of column %lld (counted from 0) overflows float64; scale the inputs down",
           (long long)k);
     double squares = 0.0;
-    for (int64_t j = 0; j < end - k; j += data->dim) {
+    for (int64_t j = 0; j < all - k; j += data->dim) {
       x[j] = ((x[j] - first) - rest) / largest;
-      squares += x[j] * x[j];
+      if (j < end) squares += x[j] * x[j];
     }
     const double deviation = sqrt(squares / n);
-    for (int64_t j = 0; j < end - k; j += data->dim) x[j] /= deviation;
+    for (int64_t j = 0; j < all - k; j += data->dim) {
+      x[j] /= deviation;
+      if (!isfinite(x[j])) return held_out_overflow(ctx, j / data->dim);
+    }
   }
   return SNTK_OK;
 }

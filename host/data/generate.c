@@ -4,7 +4,7 @@
  *
  * Stream INPUTS holds normal k + dim i for column k of row i, and from CENTRES on normal CENTRES + k + dim c for column
  * k of centre c. Neither depends on how many rows there are, so a data set of n rows is the beginning of that of 2n
- * (before a normalization that looks at all rows).
+ * (before a normalization that looks at all rows), and held-out rows, which come behind the samples, change no sample.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -45,7 +45,7 @@ static sntk_status make_clusters(sntk_context *ctx, const sntk_data_options *opt
   sntk_fill_normals(options->seed, SNTK_STREAM_INPUTS, CENTRES, clusters * dim, centres);
   for (int64_t c = 0; c < clusters; c++) sntk_make_direction(centres + c * dim, dim);
   const double root = sqrt((double)dim);
-  for (int64_t i = 0; i < data->samples; i++) {
+  for (int64_t i = 0; i < sntk_data_rows(data); i++) {
     const double *centre = centres + i % clusters * dim;
     double *row = data->inputs + i * dim;
     for (int64_t k = 0; k < dim; k++) row[k] = centre[k] + options->spread * row[k] / root;
@@ -66,16 +66,18 @@ sntk_status sntk_generate_inputs(sntk_context *ctx, const sntk_data_options *opt
     if (!(options->spread >= 0.0 && isfinite(options->spread)))
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "spread is %g; it must be finite and at least 0", options->spread);
   }
-  SNTK_TRY(sntk_check_memory(ctx, "inputs", samples, dim));
-  void *inputs;
-  SNTK_TRY(sntk_alloc(ctx, "inputs", sntk_size_mul(samples, dim), sizeof(double), &inputs));
-  data->inputs = inputs;
   data->samples = samples;
+  data->test_samples = options->test_samples;
   data->dim = dim;
-  sntk_fill_normals(options->seed, SNTK_STREAM_INPUTS, 0, samples * dim, data->inputs);
+  const int64_t rows = sntk_data_rows(data);
+  SNTK_TRY(sntk_check_memory(ctx, "inputs", rows, dim));
+  void *inputs;
+  SNTK_TRY(sntk_alloc(ctx, "inputs", sntk_size_mul(rows, dim), sizeof(double), &inputs));
+  data->inputs = inputs;
+  sntk_fill_normals(options->seed, SNTK_STREAM_INPUTS, 0, rows * dim, data->inputs);
   if (options->source == SNTK_DATA_CLUSTERS) return make_clusters(ctx, options, data);
   const double root = sqrt((double)dim);
-  for (int64_t i = 0; i < samples; i++) {
+  for (int64_t i = 0; i < rows; i++) {
     double *row = data->inputs + i * dim;
     if (options->source == SNTK_DATA_SPHERE) {
       sntk_make_direction(row, dim);

@@ -60,7 +60,10 @@ sntk_status sntk_idx_load(sntk_context *ctx, const char *path, int64_t limit, sn
 
 /* ---- generators and targets ---- */
 
-/* Fills samples, dim and inputs of a synthetic source. */
+/* Samples and held-out rows together; no overflow once the options are checked. */
+static inline int64_t sntk_data_rows(const sntk_data *data) { return data->samples + data->test_samples; }
+
+/* Fills samples, test_samples, dim and inputs of a synthetic source. */
 sntk_status sntk_generate_inputs(sntk_context *ctx, const sntk_data_options *options, sntk_data *data);
 
 /* out[j] = normal(first + j) as float64. */
@@ -72,8 +75,8 @@ void sntk_make_direction(double *row, int64_t dim);
 /* Euclidean norm without overflow or underflow on the way. */
 double sntk_row_norm(const double *row, int64_t dim);
 
-/* Fills outputs and targets by `rule`, from the normalized inputs. labels: one row a sample for values and classes from
- * a file. */
+/* Fills outputs and targets by `rule`, from the normalized inputs. labels: one row for each of the inputs, for values
+ * and classes from a file. */
 sntk_status sntk_make_targets(sntk_context *ctx, const sntk_data_options *options, sntk_targets rule,
                               const sntk_array *labels, sntk_data *data);
 

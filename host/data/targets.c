@@ -4,7 +4,8 @@
  *
  * Random target l of row i is uniform number l + p i of stream TARGETS; direction l of the harmonics is made of normals
  * k + dim l of that stream. So targets of a row do not depend on how many rows follow; only a teacher's are divided by
- * a number taken from all.
+ * a number taken from all samples. Held-out rows are rows that follow: what a rule takes from the data (that number,
+ * the classes) it takes from the samples alone.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,11 +15,11 @@
 #include "data/loaders.h"
 #include "softntk/rng.h"
 
-/* Room for n x p targets, inputs counted against the memory limit too. */
+/* Room for the targets, inputs counted against the memory limit too. */
 static sntk_status create_targets(sntk_context *ctx, int64_t outputs, sntk_data *data) {
   void *targets;
-  SNTK_TRY(sntk_check_memory(ctx, "inputs and targets", data->samples, sntk_size_add(data->dim, outputs)));
-  SNTK_TRY(sntk_alloc(ctx, "targets", sntk_size_mul(data->samples, outputs), sizeof(double), &targets));
+  SNTK_TRY(sntk_check_memory(ctx, "inputs and targets", sntk_data_rows(data), sntk_size_add(data->dim, outputs)));
+  SNTK_TRY(sntk_alloc(ctx, "targets", sntk_size_mul(sntk_data_rows(data), outputs), sizeof(double), &targets));
   data->targets = targets;
   data->outputs = outputs;
   return SNTK_OK;
@@ -26,7 +27,7 @@ static sntk_status create_targets(sntk_context *ctx, int64_t outputs, sntk_data 
 
 static void random_targets(uint64_t seed, sntk_data *data) {
   const double root = sqrt((double)data->outputs);
-  for (int64_t j = 0; j < data->samples * data->outputs; j++)
+  for (int64_t j = 0; j < sntk_data_rows(data) * data->outputs; j++)
     data->targets[j] = (2.0 * sntk_rng_uniform(seed, SNTK_STREAM_TARGETS, (uint64_t)j) - 1.0) / root;
 }
 
@@ -34,14 +35,18 @@ static void random_targets(uint64_t seed, sntk_data *data) {
 typedef struct teacher {
   sntk_activation activation;
   int64_t width, dim, outputs;
+  double sigma; /* exp_normalized: its normalizer's */
   double *weights, *signs;
   double *logits; /* of one sample */
 } teacher;
 
 static sntk_status create_teacher(sntk_context *ctx, const sntk_data_options *options, const sntk_data *data,
                                   teacher *net) {
-  *net = (teacher){
-      .activation = options->activation, .width = options->teacher_width, .dim = data->dim, .outputs = data->outputs};
+  *net = (teacher){.activation = options->activation,
+                   .width = options->teacher_width,
+                   .dim = data->dim,
+                   .outputs = data->outputs,
+                   .sigma = options->sigma};
   const int64_t row = sntk_size_add(sntk_size_add(net->dim, net->outputs), 1);
   void *memory;
   SNTK_TRY(sntk_check_memory(ctx, "the teacher's weights", net->width, row));
@@ -61,6 +66,9 @@ static sntk_status create_teacher(sntk_context *ctx, const sntk_data_options *op
 /* y_l = s f_l(x). False where a logit or output is not finite; relu would hide a logit that is not a number. */
 static bool evaluate_teacher(const teacher *net, const double *x, double *y) {
   double top = -INFINITY, sum = 0.0;
+  /* log E exp(x . w) */
+  const double length = net->sigma * sntk_row_norm(x, net->dim);
+  const double shift = net->activation == SNTK_EXP_NORMALIZED ? 0.5 * length * length : 0.0;
   for (int64_t r = 0; r < net->width; r++) {
     double z = 0.0;
     for (int64_t k = 0; k < net->dim; k++) z += x[k] * net->weights[r * net->dim + k];
@@ -72,7 +80,7 @@ static bool evaluate_teacher(const teacher *net, const double *x, double *y) {
   for (int64_t r = 0; r < net->width; r++) {
     const double z = net->logits[r];
     const double phi = net->activation == SNTK_SOFTMAX ? exp(z - top)
-                       : net->activation == SNTK_EXP   ? exp(z)
+                       : net->activation != SNTK_RELU  ? exp(z - shift)
                        : z > 0.0                       ? z
                                                        : 0.0;
     sum += phi;
@@ -88,19 +96,18 @@ static sntk_status teacher_targets(sntk_context *ctx, const sntk_data_options *o
   SNTK_TRY(create_teacher(ctx, options, data, &net));
   sntk_status status = SNTK_OK;
   double largest = 0.0;
-  for (int64_t i = 0; i < data->samples && status == SNTK_OK; i++) {
+  for (int64_t i = 0; i < sntk_data_rows(data) && status == SNTK_OK; i++) {
     double *y = data->targets + i * data->outputs;
     if (!evaluate_teacher(&net, data->inputs + i * data->dim, y))
-      status =
-          sntk_fail(ctx, SNTK_ERR_OVERFLOW,
-                    "teacher targets: the output for row %lld is not finite with sigma %g; take a smaller sigma or "
-                    "normalize the inputs",
-                    (long long)i, options->sigma);
-    largest = fmax(largest, sntk_row_norm(y, data->outputs));
+      status = sntk_fail(ctx, SNTK_ERR_OVERFLOW,
+                         "teacher targets: the output for row %lld (counted from 0) is not finite with sigma %g; take "
+                         "a smaller sigma or normalize the inputs",
+                         (long long)i, options->sigma);
+    if (i < data->samples) largest = fmax(largest, sntk_row_norm(y, data->outputs));
     if (status == SNTK_OK) status = sntk_check_interrupt(ctx);
   }
   if (status == SNTK_OK && largest > 1.0)
-    for (int64_t j = 0; j < data->samples * data->outputs; j++) data->targets[j] /= largest;
+    for (int64_t j = 0; j < sntk_data_rows(data) * data->outputs; j++) data->targets[j] /= largest;
   free(net.weights);
   return status;
 }
@@ -129,7 +136,7 @@ static sntk_status harmonic_targets(sntk_context *ctx, const sntk_data_options *
   for (int64_t l = 0; l < outputs; l++) sntk_make_direction(directions + l * dim, dim);
   const double root = sqrt((double)outputs);
   sntk_status status = SNTK_OK;
-  for (int64_t i = 0; i < data->samples && status == SNTK_OK; i++) {
+  for (int64_t i = 0; i < sntk_data_rows(data) && status == SNTK_OK; i++) {
     const double *x = data->inputs + i * dim;
     const double norm = sntk_row_norm(x, dim);
     if (norm == 0.0)
@@ -154,8 +161,9 @@ static int compare_doubles(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Sorted distinct labels in *distinct (to be freed), their number in *count. */
-static sntk_status find_classes(sntk_context *ctx, const sntk_array *labels, double **distinct, int64_t *count) {
+/* Sorted distinct labels of the samples in *distinct (to be freed), their number in *count. */
+static sntk_status find_classes(sntk_context *ctx, const sntk_array *labels, int64_t samples, double **distinct,
+                                int64_t *count) {
   if (labels->cols != 1)
     return sntk_fail(ctx, SNTK_ERR_SHAPE, "classes need one label a row, there are %lld label columns",
                      (long long)labels->cols);
@@ -166,12 +174,12 @@ static sntk_status find_classes(sntk_context *ctx, const sntk_array *labels, dou
           "classes: label %.17g of row %lld (counted from 0) is not a whole number; targets: values takes reals",
           labels->values[i], (long long)i);
   void *memory;
-  SNTK_TRY(sntk_alloc(ctx, "classes", labels->rows, sizeof(double), &memory));
+  SNTK_TRY(sntk_alloc(ctx, "classes", samples, sizeof(double), &memory));
   double *sorted = memory;
-  for (int64_t i = 0; i < labels->rows; i++) sorted[i] = labels->values[i];
-  qsort(sorted, (size_t)labels->rows, sizeof *sorted, compare_doubles);
+  for (int64_t i = 0; i < samples; i++) sorted[i] = labels->values[i];
+  qsort(sorted, (size_t)samples, sizeof *sorted, compare_doubles);
   *count = 0;
-  for (int64_t i = 0; i < labels->rows; i++)
+  for (int64_t i = 0; i < samples; i++)
     if (i == 0 || sorted[i] != sorted[*count - 1]) sorted[(*count)++] = sorted[i];
   *distinct = sorted;
   return SNTK_OK;
@@ -183,12 +191,12 @@ static sntk_status class_targets(sntk_context *ctx, const sntk_data_options *opt
   double *distinct = NULL;
   int64_t classes = options->clusters;
   sntk_status status = SNTK_OK;
-  if (!from_clusters) SNTK_TRY(find_classes(ctx, labels, &distinct, &classes));
+  if (!from_clusters) SNTK_TRY(find_classes(ctx, labels, data->samples, &distinct, &classes));
   if (classes < 2)
     status = from_clusters
                  ? sntk_fail(ctx, SNTK_ERR_ARGUMENT, "clusters is 1; classes need at least 2")
                  : sntk_fail(ctx, SNTK_ERR_DATA,
-                             "classes: every row has the label %.17g; at least two classes are needed", distinct[0]);
+                             "classes: every sample has the label %.17g; at least two classes are needed", distinct[0]);
   else if (options->outputs > 0 && options->outputs != classes)
     status = sntk_fail(ctx, SNTK_ERR_SHAPE,
                        "outputs is %lld, but there are %lld classes; leave outputs out or make them equal",
@@ -196,12 +204,17 @@ static sntk_status class_targets(sntk_context *ctx, const sntk_data_options *opt
   if (status == SNTK_OK) status = create_targets(ctx, classes, data);
   if (status == SNTK_OK) {
     const double share = 1.0 / (double)classes;
-    for (int64_t j = 0; j < data->samples * classes; j++) data->targets[j] = -share;
-    for (int64_t i = 0; i < data->samples; i++) {
+    for (int64_t j = 0; j < sntk_data_rows(data) * classes; j++) data->targets[j] = -share;
+    for (int64_t i = 0; i < sntk_data_rows(data) && status == SNTK_OK; i++) {
       int64_t c = i % classes;
       if (!from_clusters) {
         const double *found = bsearch(&labels->values[i], distinct, (size_t)classes, sizeof *distinct, compare_doubles);
-        c = found - distinct;
+        c = found ? found - distinct : 0;
+        if (!found)
+          status = sntk_fail(ctx, SNTK_ERR_DATA,
+                             "classes: label %.17g of held-out row %lld (counted from 0, samples included) is that of "
+                             "no sample; the %lld samples have %lld classes, take more of them or fewer test_samples",
+                             labels->values[i], (long long)i, (long long)data->samples, (long long)classes);
       }
       data->targets[i * classes + c] = 1.0 - share;
     }
@@ -217,13 +230,14 @@ static sntk_status value_targets(sntk_context *ctx, const sntk_data_options *opt
                      "outputs is %lld, but there are %lld label columns; leave outputs out or make them equal",
                      (long long)options->outputs, (long long)labels->cols);
   SNTK_TRY(create_targets(ctx, labels->cols, data));
-  for (int64_t j = 0; j < data->samples * data->outputs; j++) data->targets[j] = labels->values[j];
+  for (int64_t j = 0; j < sntk_data_rows(data) * data->outputs; j++) data->targets[j] = labels->values[j];
   return SNTK_OK;
 }
 
 static sntk_status check_teacher(sntk_context *ctx, const sntk_data_options *options) {
-  if (options->activation != SNTK_SOFTMAX && options->activation != SNTK_RELU && options->activation != SNTK_EXP)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "activation %d of the teacher is unknown; softmax, relu and exp are",
+  if (options->activation < SNTK_SOFTMAX || options->activation > SNTK_EXP_NORMALIZED)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "activation %d of the teacher is unknown; softmax, relu, exp and exp_normalized are",
                      (int)options->activation);
   if (!(options->sigma > 0.0 && isfinite(options->sigma)))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "sigma is %g; a teacher's must be finite and above 0", options->sigma);

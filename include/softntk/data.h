@@ -30,20 +30,24 @@ typedef enum sntk_data_source {
 } sntk_data_source;
 
 typedef enum sntk_targets {
-  SNTK_TARGETS_RANDOM = 0, /**< uniform in [-1, 1]^p / sqrt p */
-  SNTK_TARGETS_TEACHER,    /**< outputs of an iid network of the same activation, divided by max_i |y_i| where that is
-                              above 1 */
-  SNTK_TARGETS_HARMONIC,   /**< zonal harmonics of random directions: P_k(<x/|x|, v_l>) / sqrt p, P_k Gegenbauer with
-                              P_k(1) = 1 */
-  SNTK_TARGETS_VALUES,     /**< the labels as they are: n x p reals */
-  SNTK_TARGETS_CLASSES     /**< one-hot minus 1/p: integer labels, or the cluster of each row */
+  SNTK_TARGETS_RANDOM = 0, /**< uniform in [-1, 1]^p / sqrt p; held-out ones too, which nothing can predict */
+  SNTK_TARGETS_TEACHER,  /**< outputs of an iid network of the same activation, divided by max_i |y_i| over the samples
+                            where that is above 1 */
+  SNTK_TARGETS_HARMONIC, /**< zonal harmonics of random directions: P_k(<x/|x|, v_l>) / sqrt p, P_k Gegenbauer with
+                            P_k(1) = 1 */
+  SNTK_TARGETS_VALUES,   /**< the labels as they are: n x p reals */
+  SNTK_TARGETS_CLASSES   /**< one-hot minus 1/p: integer labels, those of the samples being the classes (a held-out
+                            row of another one is an error), or the cluster of each row */
 } sntk_targets;
 
+/** @brief A map that is taken from the samples alone and applied to every row, held-out ones too. */
 typedef enum sntk_normalize {
   SNTK_NORMALIZE_NONE = 0,
-  SNTK_NORMALIZE_UNIT_BALL,   /**< all rows divided by max_i |x_i|; no centring */
-  SNTK_NORMALIZE_UNIT_SPHERE, /**< each row divided by its norm; a zero row is an error */
-  SNTK_NORMALIZE_STANDARDIZE  /**< column mean 0, population deviation 1; constant columns become 0 */
+  SNTK_NORMALIZE_UNIT_BALL,   /**< all rows divided by max_i |x_i| over the samples; no centring. Held-out rows may lie
+                                 outside the ball */
+  SNTK_NORMALIZE_UNIT_SPHERE, /**< each row divided by its own norm; a zero row is an error */
+  SNTK_NORMALIZE_STANDARDIZE  /**< the samples' columns have mean 0, population deviation 1; columns constant over the
+                                 samples become 0 in every row */
 } sntk_normalize;
 
 /** @brief What to make or load. Fields that a source or target does not use are ignored. */
@@ -53,7 +57,7 @@ typedef struct sntk_data_options {
   bool targets_given; /**< false: values where there are labels, else random */
   sntk_normalize normalize;
   uint64_t seed;
-  int64_t samples;              /**< synthetic: rows; files: at most so many, from the top; 0: all */
+  int64_t samples;              /**< synthetic: rows; files: so many, from the top; 0: all but the held-out ones */
   int64_t dim;                  /**< synthetic: columns; files: must match when above 0 */
   int64_t outputs;              /**< p; 0: what the labels say, else 1 */
   int64_t clusters;             /**< clusters: how many centres (classes: p) */
@@ -67,7 +71,10 @@ typedef struct sntk_data_options {
   int header;                   /**< CSV: 1 yes, 0 no, -1 found by whether the first line is numbers */
   const int64_t *label_columns; /**< files: columns of `inputs` that are labels; negative counts from the end */
   int64_t label_column_count;
-  int64_t test_samples; /**< held-out rows behind the samples: drawn after them, or the next ones of a file */
+  /** Held-out rows behind the samples, on which no bit of the samples and their targets depends. Synthetic: drawn after
+   * the samples from the same streams (the same centres, teacher and directions; row i in cluster i % clusters still).
+   * Files: the rows behind the samples, so where `samples` is 0 the last ones of the file. */
+  int64_t test_samples;
 } sntk_data_options;
 
 #define SNTK_DATA_OPTIONS_INIT                                                                                         \

@@ -149,6 +149,29 @@ refused() {
   refused "$NETWORK" 'data: {source: npy, inputs: nan.npy}' -- 2 'c\.yaml:2:29: data\.inputs: nan\.npy'
 }
 
+@test "held-out samples that a file does not have, with the counts" {
+  records npy x.npy 3 2 '<f8' 1 0 0 1 1 1
+  refused "$NETWORK" 'data: {source: npy, inputs: x.npy, samples: 2, test_samples: 2}' -- 2 \
+    'c\.yaml:2:29: data\.inputs: samples 2 and test_samples 2 are 4 rows, but x\.npy has 3'
+  refused "$NETWORK" 'data: {source: npy, inputs: x.npy, test_samples: 3}' -- 2 \
+    'c\.yaml:2:29: data\.inputs: test_samples is 3, but x\.npy has 3 rows'
+  refused "$NETWORK" 'data: {source: sphere, samples: 6, dim: 4, test_samples: -1}' -- 2 \
+    'c\.yaml:2:58: data\.test_samples: -1 is out of range'
+  # without samples, the last row is the held-out one
+  printf '%s\n' "$NETWORK" 'data: {source: npy, inputs: x.npy, test_samples: 1}' 'train: {steps: 2}' >good.yaml
+  expect 0 train good.yaml --out good --quiet
+  equal samples "$(records get good/points.jsonl samples)" 2
+}
+
+@test "a list of numbers that is none, or has one out of its range" {
+  refused "$NETWORK" "$DATA" 'perturb: {radii: 0.1}' -- 2 \
+    'c\.yaml:3:18: perturb\.radii: 0\.1 is not a list; give a list of decimal numbers such as \[0\.5, 1e-3\]'
+  refused "$NETWORK" "$DATA" 'perturb: {radii: [0.1, 0]}' -- 2 \
+    'c\.yaml:3:24: perturb\.radii: 0 is out of range; .*\(0, 1000000\]'
+  refused "$NETWORK" "$DATA" 'perturb: {radii: [0.1, nan]}' -- 2 'c\.yaml:3:24: perturb\.radii: nan is not a finite'
+  refused "$NETWORK" "$DATA" 'grid: {perturb.radii: [[1], [2]]}' -- 2 'c\.yaml:3:8: grid\.perturb\.radii: cannot be'
+}
+
 @test "--set is checked as the file is" {
   write_tiny c.yaml
   expect 2 train c.yaml --set network.widht=64

@@ -144,6 +144,7 @@ static void test_defaults(void **state) {
   assert_string_equal(sntk_config_text(config, "data.header"), "auto");
   assert_null(sntk_config_ints(config, "data.label_columns", &count));
   assert_int_equal(count, 0);
+  assert_int_equal(sntk_config_int(config, "data.test_samples"), data.test_samples);
   assert_int_equal(sntk_config_int(config, "train.steps"), train.steps);
   assert_int_equal(sntk_config_choice(config, "train.eta"), train.eta_rule);
   assert_true(sntk_config_real(config, "train.tolerance") == train.tolerance);
@@ -159,11 +160,27 @@ static void test_defaults(void **state) {
   assert_int_equal(sntk_config_int(config, "width.steps_factor"), 4);
   assert_true(sntk_config_bool(config, "ntk.eigenvalues"));
   assert_true(sntk_config_bool(config, "ntk.infinite"));
+  assert_string_equal(sntk_config_text(config, "ntk.matrix"), "full");
+  assert_int_equal(sntk_config_int(config, "ntk.block"), 512);
+  assert_null(sntk_config_ints(config, "ntk.pairs", &count));
+  assert_false(sntk_config_bool(config, "ntk.prefixes"));
+  assert_int_equal(sntk_config_int(config, "ntk.min_prefix"), 1024);
+  assert_string_equal(sntk_config_text(config, "ntk.solver"), "auto");
+  assert_false(sntk_config_bool(config, "train.linearized"));
+  const double *radii = sntk_config_reals(config, "perturb.radii", &count);
+  assert_int_equal(count, 5);
+  for (int i = 0; i < 5; i++) assert_true(radii[i] == ((const double[]){0.001, 0.00316, 0.01, 0.0316, 0.1})[i]);
+  assert_string_equal(sntk_config_text(config, "perturb.radii"), "[0.001,0.00316,0.01,0.0316,0.1]");
+  assert_string_equal(sntk_config_origin(config, "perturb.radii"), "default");
+  assert_true(sntk_config_has(config, "perturb.radii"));
+  assert_int_equal(sntk_config_int(config, "perturb.ascent_steps"), 20);
+  assert_true(sntk_config_bool(config, "perturb.convex_region"));
   assert_string_equal(sntk_config_text(config, "sweep.command"), "train");
   assert_false(sntk_config_bool(config, "save.weights"));
   static const char *const without[] = {"network.activation", "network.width", "network.outputs", "network.weights",
                                         "network.signs",      "data.source",   "data.samples",    "data.dim",
-                                        "data.targets",       "data.inputs",   "data.labels",     "data.label_columns"};
+                                        "data.targets",       "data.inputs",   "data.labels",     "data.label_columns",
+                                        "ntk.method",         "ntk.pairs"};
   for (size_t i = 0; i < sizeof without / sizeof *without; i++) assert_false(sntk_config_has(config, without[i]));
   for (int64_t i = 0; i < sntk_config_row_count(); i++)
     assert_false(sntk_config_given(config, sntk_config_row_at(i)->key));
@@ -192,11 +209,11 @@ static void assert_words(const char *key, const int *values, int count) {
 
 static void test_words_are_enumerators(void **state) {
   (void)state;
-  assert_string_equal(sntk_config_row_find("network.activation")->choices, "softmax|relu|exp");
+  assert_string_equal(sntk_config_row_find("network.activation")->choices, "softmax|relu|exp|exp_normalized");
   assert_string_equal(sntk_config_row_find("data.source")->choices, "sphere|gaussian|clusters|npy|csv|hdf5|idx");
   assert_string_equal(sntk_config_row_find("data.targets")->choices, "random|teacher|harmonic|values|classes");
   assert_string_equal(sntk_config_row_find("data.normalize")->choices, "none|unit-ball|unit-sphere|standardize");
-  assert_words("network.activation", (const int[]){SNTK_SOFTMAX, SNTK_RELU, SNTK_EXP}, 3);
+  assert_words("network.activation", (const int[]){SNTK_SOFTMAX, SNTK_RELU, SNTK_EXP, SNTK_EXP_NORMALIZED}, 4);
   assert_words("network.scale", (const int[]){SNTK_SCALE_NTK, SNTK_SCALE_PAPER}, 2);
   assert_words("network.init", (const int[]){SNTK_INIT_SYMMETRIC, SNTK_INIT_IID}, 2);
   assert_words("network.form", (const int[]){SNTK_FORM_AUTO, SNTK_FORM_PLAIN, SNTK_FORM_DISPLACEMENT}, 3);
@@ -229,6 +246,7 @@ static void test_ranges(void **state) {
       {"network.sigma", "1e-300", "1e4", "0", "10000.001"},
       {"data.samples", "1", "2147483648", "0", "2147483649"},
       {"data.dim", "1", "16777216", "0", "16777217"},
+      {"data.test_samples", "0", "2147483648", "-1", "2147483649"},
       {"data.seed", "0", "9223372036854775807", "-1", "9223372036854775808"},
       {"data.clusters", "1", "2147483648", "0", "2147483649"},
       {"data.spread", "0", "1e4", "-1e-300", "10000.001"},
@@ -247,6 +265,12 @@ static void test_ranges(void **state) {
       {"width.resolution", "0", "1", "-1e-300", "1.0000001"},
       {"width.lambda_ratio", "1e-300", "1", "0", "1.0000001"},
       {"width.steps_factor", "1", "1024", "0", "1025"},
+      {"ntk.block", "1", "1048576", "0", "1048577"},
+      {"ntk.min_prefix", "1", "1099511627776", "0", "1099511627777"},
+      {"perturb.ascent_steps", "1", "100000", "0", "100001"},
+      {"perturb.lambda_ratio", "1e-300", "0.9999999", "0", "1"},
+      {"perturb.max_radius", "1e-300", "1e6", "0", "1000000.1"},
+      {"perturb.resolution", "1e-300", "1", "0", "1.0000001"},
   };
   int64_t ranged = 0;
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -383,6 +407,55 @@ static void test_reals(void **state) {
   assert_set_refused("network.sigma=1e-400", "--set: network.sigma: 1e-400 is too small for a float64", "");
 }
 
+static void set_lists_of_reals(void) {
+  int64_t count = 0;
+  sntk_config *config = load(NULL);
+  set(config, "perturb.radii=[1, 1e-3, .5, 5e-324, 0.30000000000000004, 1000000]");
+  const double *radii = sntk_config_reals(config, "perturb.radii", &count);
+  assert_int_equal(count, 6);
+  for (int i = 0; i < 6; i++)
+    assert_true(radii[i] == ((const double[]){1, 1e-3, 0.5, 5e-324, 0.30000000000000004, 1e6})[i]);
+  assert_string_equal(sntk_config_text(config, "perturb.radii"),
+                      "[1,0.001,0.5,4.94065645841247e-324,0.30000000000000004,1000000]");
+  assert_string_equal(sntk_config_origin(config, "perturb.radii"), "--set");
+  assert_true(sntk_config_given(config, "perturb.radii"));
+  sntk_config *point; /* a copy */
+  assert_int_equal(sntk_config_grid_point(ctx, config, 0, &point), SNTK_OK);
+  set(config, "perturb.radii=[]");
+  assert_null(sntk_config_reals(config, "perturb.radii", &count));
+  assert_int_equal(count, 0);
+  assert_string_equal(sntk_config_text(config, "perturb.radii"), "[]");
+  sntk_config_free(config);
+  assert_true(sntk_config_reals(point, "perturb.radii", &count)[5] == 1e6);
+  assert_int_equal(count, 6);
+  sntk_config_free(point);
+  /* As long as a file may have them, each with all its digits. */
+  enum { LONGEST = 60000 };
+  char *text = malloc(LONGEST * 24 + 64);
+  assert_non_null(text);
+  char *end = text + sprintf(text, "perturb.radii=[1");
+  for (int i = 1; i < LONGEST; i++) end += sprintf(end, ",2.0749139528992097e-300");
+  sprintf(end, "]");
+  config = load(NULL);
+  set(config, text);
+  assert_true(sntk_config_reals(config, "perturb.radii", &count)[LONGEST - 1] == 2.0749139528992097e-300);
+  assert_int_equal(count, LONGEST);
+  assert_string_equal(sntk_config_text(config, "perturb.radii"), text + strlen("perturb.radii="));
+  sntk_config_free(config);
+  free(text);
+  static const char *const refused[] = {"3",     "0.5",    "[0]",    "[-1]", "[1, 1000001]", "[\"1\"]",
+                                        "[[1]]", "[1, ~]", "{1: 2}", "",     "[1e400]",      "[1e-400]",
+                                        "[nan]", "[.inf]", "[a]",    "[010]"};
+  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) assert_value_refused("perturb.radii", refused[i]);
+  assert_set_refused("perturb.radii=[0]",
+                     "--set: perturb.radii: 0 is out of range; give a list of decimal numbers such as [0.5, 1e-3], "
+                     "each in (0, 1000000]",
+                     "");
+  assert_refused("perturb:\n  radii: [1, x]\n",
+                 "t.yaml:2:14: perturb.radii: x is not a finite decimal number; give a list of decimal numbers", "");
+  assert_refused("perturb:\n  radii: 1\n", "t.yaml:2:10: perturb.radii: 1 is not a list; give a list of", "");
+}
+
 static void test_words_bools_lists_names(void **state) {
   (void)state;
   static const char *const bools[] = {"True", "TRUE", "on", "1", "\"true\"", "y", "", "[true]"};
@@ -425,6 +498,8 @@ static void test_words_bools_lists_names(void **state) {
   sntk_config_free(config);
   static const char *const lists[] = {"3", "[0.5]", "[\"1\"]", "[[1]]", "[1, ~]", "{1: 2}", "", "[2147483648]", "[a]"};
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) assert_value_refused("data.label_columns", lists[i]);
+
+  set_lists_of_reals();
 
   static const char *const names[] = {"", ".", "..", "\"\"", "a/b", "/", "~", "null", "\"a\\nb\"", "\"a\\0b\"", "[a]"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) assert_value_refused("name", names[i]);
@@ -500,7 +575,7 @@ static void test_file_errors(void **state) {
       {"activation: relu\n", "t.yaml:1:1: activation: is not a key; did you mean network.activation?", ""},
       {"data: {width: 4}\n", "t.yaml:1:8: data.width: is not a key; did you mean network.width?", ""},
       {"zzzzzz: 1\n", "t.yaml:1:1: zzzzzz: is not a key; the keys there are name, seed, ",
-       "network, data, train, width, ntk, sweep, save, grid"},
+       "network, data, train, width, ntk, perturb, sweep, save, grid"},
       {"network.width: 64\n",
        "t.yaml:1:1: network.width: a dotted key belongs in grid; write it as width under network:", ""},
       {"network: 64\n", "t.yaml:1:10: network: 64 is not a section's content; give keys under it, such as activation",
@@ -767,8 +842,9 @@ static void test_error_and_require(void **state) {
   assert_false(sntk_config_given(config, "data.dim"));
   assert_int_equal(sntk_config_require(ctx, config, "network.activation"), SNTK_ERR_CONFIG);
   assert_string_equal(sntk_context_error(ctx),
-                      "t.yaml: network.activation: is missing (softmax over the width, or a function of each neuron); "
-                      "give one of softmax, relu, exp");
+                      "t.yaml: network.activation: is missing (softmax over the width, or a function of each neuron; "
+                      "exp_normalized: softmax with its normalizer frozen at initialization); "
+                      "give one of softmax, relu, exp, exp_normalized");
   sntk_config_free(config);
   config = load(NULL);
   assert_int_equal(sntk_config_require(ctx, config, "data.source"), SNTK_ERR_CONFIG);
@@ -896,6 +972,7 @@ static void test_grid_errors(void **state) {
                                       "width.resolution",
                                       "width.lambda_ratio",
                                       "width.steps_factor",
+                                      "perturb.radii",
                                       "sweep.command",
                                       "save.weights"};
   int64_t axes = sntk_config_row_count();
@@ -972,6 +1049,7 @@ static void test_json(void **state) {
       "data: {inputs: x.npy, label_columns: [3, -1], seed: 9223372036854775807}\n"
       "train: {eta: 0.1}\n"
       "ntk: {infinite: no}\n"
+      "perturb: {radii: [0.5, 2]}\n"
       "grid: {train.eta: [theory, 2.5], seed: [3]}\n");
   json_t *json = sntk_config_to_json(config);
   json_t *want = json_loads(
@@ -980,15 +1058,20 @@ static void test_json(void **state) {
       " \"network\": {\"activation\": \"relu\", \"width\": 64, \"sigma\": 2.0, \"scale\": \"ntk\", \"init\": "
       "\"symmetric\", \"form\": \"auto\"},"
       " \"data\": {\"normalize\": \"unit-ball\", \"inputs\": \"x.npy\", \"header\": \"auto\", \"label_columns\": [3, "
-      "-1],"
+      "-1], \"test_samples\": 0,"
       "  \"seed\": 9223372036854775807, \"clusters\": 10, \"spread\": 0.3, \"teacher_width\": 16, \"harmonic_degree\": "
       "2},"
       " \"train\": {\"steps\": 1000, \"eta\": 0.1, \"tolerance\": 1e-4, \"theory_c\": 1.0, \"theory_delta\": 0.1, "
       "\"record_every\": 1,"
-      "  \"kernel_every\": 0, \"divergence\": 1e6},"
+      "  \"kernel_every\": 0, \"divergence\": 1e6, \"linearized\": false},"
       " \"width\": {\"min_width\": 2, \"max_width\": 65536, \"resolution\": 0.0, \"lambda_ratio\": 0.5, "
       "\"steps_factor\": 4},"
-      " \"ntk\": {\"eigenvalues\": true, \"infinite\": false},"
+      " \"ntk\": {\"matrix\": \"full\", \"block\": 512, \"prefixes\": false, \"min_prefix\": 1024, \"eigenvalues\": "
+      "true,"
+      "  \"solver\": \"auto\", \"infinite\": false},"
+      " \"perturb\": {\"radii\": [0.5, 2.0], \"random\": true, \"training\": true, \"adversarial\": true, "
+      "\"ascent_steps\": 20,"
+      "  \"convex_region\": true, \"lambda_ratio\": 0.5, \"max_radius\": 8.0, \"resolution\": 0.05},"
       " \"sweep\": {\"command\": \"train\"}, \"save\": {\"weights\": false},"
       " \"grid\": {\"train.eta\": [\"theory\", 2.5], \"seed\": [3]}}",
       0, NULL);
@@ -1005,6 +1088,9 @@ static void test_json(void **state) {
   config = load(NULL);
   json = sntk_config_to_json(config);
   assert_null(json_object_get(json, "grid"));
+  json_t *radii = json_loads("[0.001, 0.00316, 0.01, 0.0316, 0.1]", 0, NULL);
+  assert_true(json_equal(json_object_get(json_object_get(json, "perturb"), "radii"), radii));
+  json_decref(radii);
   assert_null(json_object_get(json_object_get(json, "network"), "width"));
   json_decref(json);
   sntk_config_free(config);
@@ -1039,10 +1125,20 @@ static void test_schema(void **state) {
       assert_non_null(strstr(lines[k], row->help));
       if (row->choices) assert_non_null(strstr(lines[k], row->choices));
       if (row->default_value) assert_non_null(strstr(lines[k], row->default_value));
+      if (row->type == SNTK_CONFIG_REALS) assert_non_null(strstr(lines[k], "(list of numbers; default: ["));
+      /* Help in one column, behind the longest key. */
+      assert_ptr_equal(strstr(lines[k], row->help), lines[k] + strlen("  ") + strlen("perturb.convex_region "));
     }
     assert_int_equal(found, 1);
     assert_ptr_equal(sntk_config_row_find(row->key), row); /* no key is there twice */
   }
+  assert_true(count < sizeof lines / sizeof *lines);
+  /* What can be an axis, from the table. */
+  assert_string_equal(lines[count - 3], "grid:\n");
+  assert_non_null(strstr(lines[count - 2], "of the top level, network, data, train, ntk or perturb, in full,\n"));
+  assert_string_equal(lines[count - 1] + strspn(lines[count - 1], " "),
+                      "but name, precision, backend, threads, tensor_cores, perturb.radii and paths\n");
+  assert_int_equal(strspn(lines[count - 1], " "), strcspn(lines[count - 2], "]") + strlen("]     "));
   for (size_t k = 0; k < count; k++) free(lines[k]);
 }
 

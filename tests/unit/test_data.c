@@ -829,6 +829,24 @@ static void test_memory_limit(void **state) {
   options.teacher_width = 1000;
   refuse(&options, SNTK_ERR_MEMORY, "teacher|8.0 KiB may be used");
   ctx->memory_limit = 0;
+  options.targets_given = false;
+  options.samples = 100;
+  options.test_samples = 28; /* held-out rows are counted as the samples are */
+  options.dim = 7;
+  options.outputs = 1;
+  ctx->memory_limit = 128 * 8 * 8;
+  sntk_data_free(create(&options));
+  options.test_samples = 29;
+  refuse(&options, SNTK_ERR_MEMORY, "129 x 8|8.1 KiB|8.0 KiB may be used");
+  options.dim = 9;
+  refuse(&options, SNTK_ERR_MEMORY, "129 x 9|8.0 KiB may be used");
+  ctx->memory_limit = 0;
+  options.samples = 1;
+  options.test_samples = INT64_MAX;
+  refuse(&options, SNTK_ERR_SHAPE, "samples 1 and test_samples 9223372036854775807|63 bits");
+  options.test_samples = INT64_MAX - 1;
+  refuse(&options, SNTK_ERR_SHAPE, "9223372036854775807 x 9|63 bits");
+  options.test_samples = 0;
   options.samples = options.dim = INT64_C(1) << 40;
   refuse(&options, SNTK_ERR_SHAPE, "1099511627776 x 1099511627776|63 bits");
 }
@@ -955,7 +973,7 @@ static void test_normalize(void **state) {
   assert_near(sum, 0.0, 300 * 4 * DBL_EPSILON * sqrt(3.0));
   sntk_data_free(data);
   refuse_normalized(SNTK_NORMALIZE_UNIT_SPHERE, 3, 2, x, "unit-sphere|row 1");
-  refuse_normalized(SNTK_NORMALIZE_UNIT_BALL, 2, 2, (const double[]){0, 0, 0, 0}, "unit-ball|every row is zero");
+  refuse_normalized(SNTK_NORMALIZE_UNIT_BALL, 2, 2, (const double[]){0, 0, 0, 0}, "unit-ball|every sample is zero");
   refuse_normalized(SNTK_NORMALIZE_UNIT_BALL, 2, 2, (const double[]){1, 1, DBL_MAX, DBL_MAX}, "row 1|overflow");
   refuse_normalized(SNTK_NORMALIZE_UNIT_SPHERE, 1, 2, (const double[]){DBL_MAX, DBL_MAX}, "row 0|overflow");
   refuse_normalized(SNTK_NORMALIZE_STANDARDIZE, 3, 1, (const double[]){DBL_MAX, DBL_MAX, -DBL_MAX},
@@ -968,7 +986,7 @@ static void test_normalize(void **state) {
 static void test_teacher(void **state) {
   (void)state;
   enum { N = 9, DIM = 3, OUTPUTS = 2, WIDTH = 5 };
-  for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP; activation++) {
+  for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP_NORMALIZED; activation++) {
     for (int large = 0; large < 2; large++) {
       sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
       options.source = SNTK_DATA_GAUSSIAN;
@@ -991,7 +1009,9 @@ static void test_teacher(void **state) {
             z += data->inputs[DIM * i + k] *
                  (double)((large ? 3.0f : 0.1f) *
                           sntk_rng_normal(7, SNTK_STREAM_TEACHER_WEIGHTS, (uint64_t)(k + DIM * r)));
+          const double length = options.sigma * norm(data->inputs + DIM * i, DIM);
           phi[r] = activation == SNTK_RELU ? fmax(z, 0.0) : exp(z);
+          if (activation == SNTK_EXP_NORMALIZED) phi[r] *= exp(-length * length / 2);
           total += phi[r];
         }
         for (int l = 0; l < OUTPUTS; l++) {
@@ -1008,8 +1028,10 @@ static void test_teacher(void **state) {
       }
       const double divisor = largest > 1.0 ? largest : 1.0;
       /* Each of WIDTH terms is at most max |f|; exp passes on the logit's error, |z| (DIM + 2) eps with |z| <= 6.77
-       * sigma sqrt DIM. */
-      const double bound = (WIDTH + 8 + 6.77 * options.sigma * sqrt(DIM) * (DIM + 2)) * DBL_EPSILON * WIDTH;
+       * sigma sqrt DIM, and that of sigma^2 |x|^2 / 2 with |x| <= 1. */
+      const double bound =
+          (WIDTH + 8 + 6.77 * options.sigma * sqrt(DIM) * (DIM + 2) + options.sigma * options.sigma * (DIM + 4)) *
+          DBL_EPSILON * WIDTH;
       for (int i = 0; i < N; i++)
         for (int l = 0; l < OUTPUTS; l++)
           assert_near(data->targets[OUTPUTS * i + l], wanted[i][l] / divisor,
@@ -1295,6 +1317,283 @@ static void test_values_and_columns(void **state) {
   sntk_data_free(data);
 }
 
+/* ---- held-out rows ---- */
+
+/* No bit of the samples and their targets depends on held-out rows, whatever the source, the map and the targets. */
+static void test_held_out_prefix(void **state) {
+  (void)state;
+  enum { N = 13, K = 9, DIM = 4, CLUSTERS = 4 };
+  for (int source = SNTK_DATA_SPHERE; source <= SNTK_DATA_CLUSTERS; source++) {
+    for (int rule = SNTK_TARGETS_RANDOM; rule <= SNTK_TARGETS_CLASSES; rule++) {
+      if (rule == SNTK_TARGETS_VALUES || (rule == SNTK_TARGETS_CLASSES && source != SNTK_DATA_CLUSTERS)) continue;
+      for (int normalize = SNTK_NORMALIZE_NONE; normalize <= SNTK_NORMALIZE_STANDARDIZE; normalize++) {
+        sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+        options.source = (sntk_data_source)source;
+        options.targets_given = true;
+        options.targets = (sntk_targets)rule;
+        options.normalize = (sntk_normalize)normalize;
+        options.seed = 21;
+        options.samples = N;
+        options.dim = DIM;
+        options.outputs = rule == SNTK_TARGETS_CLASSES ? 0 : 3;
+        options.clusters = CLUSTERS;
+        options.sigma = 4.0; /* a teacher above 1 */
+        sntk_data *a = create(&options);
+        options.test_samples = K;
+        sntk_data *b = create(&options);
+        const size_t outputs = (size_t)a->outputs;
+        assert_int_equal(a->test_samples, 0);
+        assert_int_equal(b->samples, N);
+        assert_int_equal(b->test_samples, K);
+        assert_int_equal(b->outputs, a->outputs);
+        assert_memory_equal(a->inputs, b->inputs, N * DIM * sizeof(double));
+        assert_memory_equal(a->targets, b->targets, N * outputs * sizeof(double));
+        for (size_t j = 0; j < (N + K) * outputs; j++) assert_true(isfinite(b->targets[j]));
+        /* And held-out rows are what the same streams give next. */
+        options.samples = N + K;
+        options.test_samples = 0;
+        sntk_data *c = create(&options);
+        if (normalize == SNTK_NORMALIZE_NONE || normalize == SNTK_NORMALIZE_UNIT_SPHERE) {
+          assert_memory_equal(b->inputs, c->inputs, (N + K) * DIM * sizeof(double));
+          if (rule != SNTK_TARGETS_TEACHER)
+            assert_memory_equal(b->targets, c->targets, (N + K) * outputs * sizeof(double));
+        }
+        sntk_data_free(a);
+        sntk_data_free(b);
+        sntk_data_free(c);
+      }
+    }
+  }
+}
+
+/* The divisor of a teacher is that of the samples: held-out targets may exceed 1. */
+static void test_held_out_teacher(void **state) {
+  (void)state;
+  enum { N = 3, K = 60, DIM = 3, OUTPUTS = 2 };
+  sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+  options.source = SNTK_DATA_GAUSSIAN;
+  options.normalize = SNTK_NORMALIZE_NONE;
+  options.samples = N;
+  options.test_samples = K;
+  options.dim = DIM;
+  options.outputs = OUTPUTS;
+  options.targets_given = true;
+  options.targets = SNTK_TARGETS_TEACHER;
+  options.activation = SNTK_RELU;
+  options.sigma = 6.0;
+  sntk_data *a = create(&options);
+  options.samples = N + K;
+  options.test_samples = 0;
+  sntk_data *b = create(&options);
+  double top = 0.0, held_out = 0.0;
+  for (int i = 0; i < N + K; i++) {
+    double *largest = i < N ? &top : &held_out;
+    *largest = fmax(*largest, norm(a->targets + OUTPUTS * i, OUTPUTS));
+  }
+  assert_near(top, 1.0, 4 * DBL_EPSILON);
+  assert_true(held_out > 1.1);
+  /* b is a under one more division. */
+  for (int j = 0; j < (N + K) * OUTPUTS; j++)
+    assert_near(b->targets[j], a->targets[j] / held_out, 8 * DBL_EPSILON * fabs(b->targets[j]));
+  sntk_data_free(a);
+  sntk_data_free(b);
+  options.samples = 2;
+  options.test_samples = 200;
+  options.activation = SNTK_EXP;
+  options.sigma = 250.0; /* a logit above 709 somewhere, and none in the samples */
+  refuse(&options, SNTK_ERR_OVERFLOW, "teacher|(counted from 0)|sigma 250");
+  options.test_samples = 0;
+  sntk_data_free(create(&options));
+}
+
+static void test_held_out_clusters(void **state) {
+  (void)state;
+  enum { N = 6, K = 7, DIM = 3, CLUSTERS = 4 };
+  sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+  options.source = SNTK_DATA_CLUSTERS;
+  options.normalize = SNTK_NORMALIZE_NONE;
+  options.samples = N;
+  options.test_samples = K;
+  options.dim = DIM;
+  options.clusters = CLUSTERS;
+  options.spread = 0.0;
+  options.targets_given = true;
+  options.targets = SNTK_TARGETS_CLASSES;
+  sntk_data *data = create(&options);
+  for (int i = 0; i < N + K; i++) {
+    assert_values(data->inputs + DIM * i, data->inputs + DIM * (i % CLUSTERS), DIM); /* its centre */
+    for (int l = 0; l < CLUSTERS; l++)
+      assert_true(data->targets[CLUSTERS * i + l] == (l == i % CLUSTERS ? 0.75 : -0.25));
+  }
+  sntk_data_free(data);
+  options.samples = 3; /* a cluster without a sample is refused, be there held-out rows of it */
+  refuse(&options, SNTK_ERR_ARGUMENT, "clusters is 4|number of samples, 3");
+}
+
+static sntk_data_options held_out_options(sntk_normalize rule, int64_t rows, int64_t cols, const double *values,
+                                          int64_t test_samples) {
+  assert_ok(sntk_npy_write(ctx, in_folder("n.npy"), rows, cols, values));
+  sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+  options.source = SNTK_DATA_NPY;
+  options.inputs = in_folder("n.npy");
+  options.normalize = rule;
+  options.test_samples = test_samples;
+  return options;
+}
+
+static void test_held_out_normalize(void **state) {
+  (void)state;
+  /* Largest norm of the samples 5; a held-out row of norm 13 leaves the ball. */
+  sntk_data_options options =
+      held_out_options(SNTK_NORMALIZE_UNIT_BALL, 4, 2, (const double[]){3, 4, 0, 1, 5, 12, 0, 0}, 2);
+  sntk_data *data = create(&options);
+  assert_int_equal(data->samples, 2);
+  assert_int_equal(data->test_samples, 2);
+  assert_values(data->inputs, (const double[]){3.0 / 5, 4.0 / 5, 0, 1.0 / 5, 5.0 / 5, 12.0 / 5, 0, 0}, 8);
+  sntk_data_free(data);
+  options = held_out_options(SNTK_NORMALIZE_UNIT_SPHERE, 2, 2, (const double[]){3, 4, -5, 12}, 1);
+  data = create(&options);
+  assert_values(data->inputs, (const double[]){3.0 / 5, 4.0 / 5, -5.0 / 13, 12.0 / 13}, 4);
+  sntk_data_free(data);
+  /* Column 0: samples 1, 3: mean 2, deviation 1. Column 1: constant over the samples, not over all rows. */
+  options = held_out_options(SNTK_NORMALIZE_STANDARDIZE, 4, 2, (const double[]){1, -7, 3, -7, 7, 5, 2, -7}, 2);
+  data = create(&options);
+  assert_values(data->inputs, (const double[]){-1, 0, 1, 0, 5, 0, 0, 0}, 8);
+  sntk_data_free(data);
+
+  options = held_out_options(SNTK_NORMALIZE_UNIT_BALL, 3, 1, (const double[]){0, 0, 1}, 1);
+  refuse(&options, SNTK_ERR_DATA, "unit-ball|every sample is zero");
+  options = held_out_options(SNTK_NORMALIZE_UNIT_BALL, 3, 1, (const double[]){1e-200, 1, 1e200}, 2);
+  refuse(&options, SNTK_ERR_DATA, "held-out row 2|overflow");
+  options = held_out_options(SNTK_NORMALIZE_UNIT_BALL, 2, 2, (const double[]){1, 1, DBL_MAX, DBL_MAX}, 1);
+  refuse(&options, SNTK_ERR_DATA, "norm of row 1|overflow");
+  options = held_out_options(SNTK_NORMALIZE_UNIT_SPHERE, 3, 1, (const double[]){1, 2, 0}, 1);
+  refuse(&options, SNTK_ERR_DATA, "unit-sphere|row 2|zero");
+  options = held_out_options(SNTK_NORMALIZE_STANDARDIZE, 4, 1, (const double[]){1e-200, 3e-200, 1, 1e200}, 2);
+  refuse(&options, SNTK_ERR_DATA, "held-out row 3|overflow");
+  options = held_out_options(SNTK_NORMALIZE_STANDARDIZE, 3, 1, (const double[]){0, 1e308, -1.7e308}, 1);
+  refuse(&options, SNTK_ERR_DATA, "held-out row 2|overflow");
+  options = held_out_options(SNTK_NORMALIZE_NONE, 2, 2, (const double[]){1, 2, INFINITY, 3}, 1);
+  refuse(&options, SNTK_ERR_DATA, "n.npy|[1, 0]|inf|finite");
+}
+
+/* Five rows of two inputs and a label in every format: samples and the rows behind them, or the file's last rows. */
+static void test_held_out_files(void **state) {
+  (void)state;
+  static const double x[10] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, y[5] = {0, 1, 1, 0, 1};
+  assert_ok(sntk_npy_write(ctx, in_folder("x.npy"), 5, 2, x));
+  assert_ok(sntk_npy_write(ctx, in_folder("y.npy"), 5, 1, y));
+  write_text("x.csv", "a,b\n1,2\n3,4\n5,6\n7,8\n9,10\n");
+  write_text("y.csv", "0\n1\n1\n0\n1\n");
+  const hid_t file = create_hdf5(in_folder("a.h5"));
+  add_dataset(file, "x", H5T_IEEE_F64LE, 2, (const hsize_t[]){5, 2}, H5T_NATIVE_DOUBLE, x);
+  add_dataset(file, "y", H5T_STD_I16LE, 1, (const hsize_t[]){5}, H5T_NATIVE_DOUBLE, y);
+  H5Fclose(file);
+  write_file("x.idx", "\0\0\x08\x02\0\0\0\x05\0\0\0\x02\1\2\3\4\5\6\7\x08\x09\x0a", 22);
+  write_gzip("y.idx", "\0\0\x08\x01\0\0\0\x05\0\1\1\0\1", 13);
+  static const struct {
+    sntk_data_source source;
+    const char *inputs, *labels;
+  } files[] = {{SNTK_DATA_NPY, "x.npy", "y.npy"},
+               {SNTK_DATA_CSV, "x.csv", "y.csv"},
+               {SNTK_DATA_HDF5, "a.h5:/x", "a.h5:/y"},
+               {SNTK_DATA_IDX, "x.idx", "y.idx"}};
+  static const struct {
+    int64_t samples, test_samples, kept, total;
+  } cases[] = {{0, 0, 5, 5}, {2, 0, 2, 2}, {2, 2, 2, 4}, {2, 3, 2, 5}, {0, 2, 3, 5}, {0, 3, 2, 5}};
+  for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+    sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+    options.source = files[f].source;
+    char inputs[PATH_CHARS], labels[PATH_CHARS];
+    snprintf(inputs, sizeof inputs, "%s", in_folder(files[f].inputs));
+    snprintf(labels, sizeof labels, "%s", in_folder(files[f].labels));
+    options.inputs = inputs;
+    options.labels = labels;
+    options.normalize = SNTK_NORMALIZE_NONE;
+    options.targets_given = true;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+      options.samples = cases[c].samples;
+      options.test_samples = cases[c].test_samples;
+      options.targets = SNTK_TARGETS_VALUES;
+      sntk_data *data = create(&options);
+      assert_int_equal(data->samples, cases[c].kept);
+      assert_int_equal(data->test_samples, cases[c].test_samples);
+      assert_values(data->inputs, x, 2 * cases[c].total);
+      assert_values(data->targets, y, cases[c].total);
+      sntk_data_free(data);
+      options.targets = SNTK_TARGETS_CLASSES;
+      data = create(&options);
+      assert_int_equal(data->outputs, 2);
+      for (int64_t j = 0; j < 2 * cases[c].total; j++)
+        assert_true(data->targets[j] == (j % 2 == (int64_t)y[j / 2] ? 0.5 : -0.5));
+      sntk_data_free(data);
+    }
+    char parts[64];
+    options.samples = 2;
+    options.test_samples = 4;
+    snprintf(parts, sizeof parts, "samples 2 and test_samples 4 are 6 rows|%s has 5", files[f].inputs);
+    refuse(&options, SNTK_ERR_ARGUMENT, parts);
+    options.samples = 6;
+    refuse(&options, SNTK_ERR_ARGUMENT, "samples 6 and test_samples 4 are 10 rows|has 5");
+    options.samples = 0;
+    options.test_samples = 5;
+    snprintf(parts, sizeof parts, "test_samples is 5|%s has 5 rows|at least one", files[f].inputs);
+    refuse(&options, SNTK_ERR_ARGUMENT, parts);
+    options.samples = 6;
+    options.test_samples = 0;
+    refuse(&options, SNTK_ERR_ARGUMENT, "samples is 6|has 5 rows");
+  }
+  /* Targets that a file does not have: held-out ones come from the same streams. */
+  sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+  options.source = SNTK_DATA_NPY;
+  options.inputs = in_folder("x.npy");
+  sntk_data *a = create(&options);
+  options.test_samples = 2;
+  sntk_data *b = create(&options);
+  assert_memory_equal(a->targets, b->targets, 5 * sizeof(double));
+  sntk_data_free(a);
+  sntk_data_free(b);
+}
+
+static void test_held_out_labels(void **state) {
+  (void)state;
+  sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+  options.source = SNTK_DATA_CSV;
+  options.inputs = write_text("c.csv", "1,7\n2,-1\n3,7\n4,30\n");
+  options.label_columns = (const int64_t[]){-1};
+  options.label_column_count = 1;
+  options.normalize = SNTK_NORMALIZE_NONE;
+  options.test_samples = 2;
+  sntk_data *data = create(&options); /* values */
+  assert_values(data->inputs, (const double[]){1, 2, 3, 4}, 4);
+  assert_values(data->targets, (const double[]){7, -1, 7, 30}, 4);
+  sntk_data_free(data);
+  options.targets_given = true;
+  options.targets = SNTK_TARGETS_CLASSES;
+  refuse(&options, SNTK_ERR_DATA, "label 30 of held-out row 3|2 samples have 2 classes");
+  options.test_samples = 1;
+  refuse(&options, SNTK_ERR_DATA, "label 30 of held-out row 3|3 samples have 2 classes");
+  options.samples = 2; /* the row of the third class is then not read into the data */
+  data = create(&options);
+  assert_int_equal(data->outputs, 2);
+  assert_values(data->targets, (const double[]){-0.5, 0.5, 0.5, -0.5, -0.5, 0.5}, 6);
+  sntk_data_free(data);
+  options.outputs = 3;
+  refuse(&options, SNTK_ERR_SHAPE, "outputs is 3|2 classes");
+  options.outputs = 0;
+  options.samples = 1;
+  refuse(&options, SNTK_ERR_DATA, "every sample has the label 7|two classes");
+  options.samples = 2;
+  options.inputs = write_text("c.csv", "1,7\n2,-1\n3,7.5\n");
+  refuse(&options, SNTK_ERR_DATA, "7.5|row 2|whole number");
+  /* Labels in a file of their own, which must have the rows of the inputs. */
+  options.label_column_count = 0;
+  options.labels = write_text("y.csv", "7\n-1\n");
+  refuse(&options, SNTK_ERR_SHAPE, "y.csv has 2 rows|c.csv has 3");
+  options.samples = 0;
+  refuse(&options, SNTK_ERR_SHAPE, "y.csv has 2 rows|c.csv has 3");
+}
+
 static void test_digits(void **state) {
   (void)state;
   /* The build gives absolute source paths; the file lies two folders up. */
@@ -1336,6 +1635,10 @@ static void test_options(void **state) {
   sntk_data_free(create(&options));
   options.samples = -1;
   refuse(&options, SNTK_ERR_ARGUMENT, "samples -1|negative");
+  options.samples = 3;
+  options.test_samples = -1;
+  refuse(&options, SNTK_ERR_ARGUMENT, "samples 3, test_samples -1|negative");
+  options.test_samples = 0;
   options.samples = 3;
   options.outputs = -2;
   refuse(&options, SNTK_ERR_ARGUMENT, "outputs -2|negative");
@@ -1391,6 +1694,12 @@ int main(void) {
       cmocka_unit_test(test_harmonic),
       cmocka_unit_test(test_classes),
       cmocka_unit_test(test_values_and_columns),
+      cmocka_unit_test(test_held_out_prefix),
+      cmocka_unit_test(test_held_out_teacher),
+      cmocka_unit_test(test_held_out_clusters),
+      cmocka_unit_test(test_held_out_normalize),
+      cmocka_unit_test(test_held_out_files),
+      cmocka_unit_test(test_held_out_labels),
       cmocka_unit_test(test_digits),
       cmocka_unit_test(test_options),
   };
