@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,18 @@ const char *app_text(const json_t *object, const char *key) {
 int64_t app_int(const json_t *object, const char *key) { return json_integer_value(json_object_get(object, key)); }
 
 /* ---- axes of an id ---- */
+
+char *app_id(const char *id, const char *format, ...) {
+  char axes[128];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(axes, sizeof axes, format, args);
+  va_end(args);
+  const size_t size = strlen(id) + strlen(axes) + 2;
+  char *text = malloc(size);
+  if (text) snprintf(text, size, "%s%s%s", strcmp(id, "-") == 0 ? "" : id, strcmp(id, "-") == 0 ? "" : ",", axes);
+  return text;
+}
 
 /* Length of the first "key=value" of an id: to the next comma outside brackets. */
 static size_t axis_length(const char *text) {

@@ -28,7 +28,8 @@ typedef struct app_command {
   sntk_status (*run)(app *a);
 } app_command;
 
-extern const app_command app_cmd_bench, app_cmd_info, app_cmd_ntk, app_cmd_sweep, app_cmd_train, app_cmd_width;
+extern const app_command app_cmd_bench, app_cmd_info, app_cmd_ntk, app_cmd_perturb, app_cmd_sweep, app_cmd_train,
+    app_cmd_width;
 
 /* An option that sets a key of the configuration. */
 typedef struct app_key {
@@ -145,6 +146,8 @@ double app_real(const json_t *object, const char *key);
 const char *app_text(const json_t *object, const char *key);
 int64_t app_int(const json_t *object, const char *key);
 
+/* "<id>,<axes>", or the axes alone where the id is "-". Free with free(); NULL without memory. */
+char *app_id(const char *id, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The axes of a point's id ("a.b=1,seed=2", "-" for none) that are among `keys` (keep) or are not: "a.b=1". Free with
  * free(); NULL without memory. */
 char *app_axes(const char *id, bool keep, const char *const *keys, size_t count);
@@ -161,6 +164,30 @@ json_t *app_points(app *a, const char *kind);
 void app_progress_begin(app *a);
 void app_progress_end(app *a);
 
+/* ---- laws.c: power laws through recorded points ---- */
+
+/* Gives each point the members "law" (its axes but `abscissa` and the seeds) and "draw" (its seeds), for this process
+ * only. */
+void app_name_laws(json_t *points, const char *abscissa);
+bool app_same_law(const json_t *a, const json_t *b);
+bool app_first_of_law(const json_t *points, size_t index);
+/* Points of the law of points[index] with the same x; *first: no earlier one. */
+int64_t app_law_draws(const json_t *points, size_t index, const char *x, bool *first);
+/* Median of y over them; NaN where fewer than half have it. */
+double app_law_median(const json_t *points, const json_t *like, const char *x, const char *y);
+/* Fits y against x over a law's points; those without a positive value are left out and counted. */
+sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const char *x, const char *y,
+                        sntk_power_fit *fit, int64_t *missing);
+/* A fit as a JSON object. New reference. */
+json_t *app_fit_point(const char *kind, const json_t *like, const char *x, const char *y, const sntk_power_fit *fit,
+                      int64_t missing);
+/* Prints a record as a JSON line; takes the reference. */
+void app_print_record(json_t *record);
+/* Names the laws along `axis`, fits each quantity against member x, and prints a table, or records of `kind` with
+ * --json; nothing where no law is determined. */
+void app_print_laws(app *a, json_t *points, const char *kind, const char *axis, const char *x,
+                    const char *const *quantities, size_t count);
+
 /* ---- table.c: aligned columns on standard output ---- */
 typedef struct app_table app_table;
 app_table *app_table_create(int columns, const char *const *headers);
@@ -168,6 +195,8 @@ app_table *app_table_create(int columns, const char *const *headers);
 void app_table_cell(app_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A number in four digits, or "-" where it is not finite. */
 void app_table_number(app_table *table, double value);
+/* "[low, high]" of a fit, where it has one. */
+void app_interval_cell(app_table *table, const sntk_power_fit *fit);
 void app_table_print(app_table *table);
 void app_table_free(app_table *table);
 

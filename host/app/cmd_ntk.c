@@ -11,33 +11,106 @@
 
 #include "app/app.h"
 
+typedef enum matrix_part {
+  PART_FULL,
+  PART_TRACE,
+  PART_DIAGONAL,
+  PART_BLOCKS
+} matrix_part; /* in the order of ntk.matrix */
+
+/* A spectrum, whole or its two ends. */
+typedef struct spectrum {
+  double *values; /* ascending; NULL: only the ends */
+  int64_t count;
+  sntk_extremes ends;
+  bool known;
+} spectrum;
+
 /* What one point computes; NULL where it does not. */
 typedef struct kernels {
-  int64_t size, block;          /* np, n */
-  double *gram;                 /* np x np */
-  double *eigenvalues;          /* np */
-  double *infinite;             /* n x n, one output's block */
-  double *infinite_eigenvalues; /* n */
+  matrix_part part;
+  int64_t size, block; /* rows of the matrix: np, or n (trace); n */
+  int64_t outputs;
+  double *gram;     /* size x size; np (diagonal); NULL (blocks) */
+  double *infinite; /* n x n, one output's block; NULL with blocks, which make their own */
+  spectrum spectrum, infinite_spectrum;
+  double norm, distance; /* |H|_F; |H - H_inf|_F / |H_inf|_F, NaN where not taken */
+  int64_t width;         /* of the network; 0: none */
+  sntk_form form;        /* it is kept in */
 } kernels;
 
 static void kernels_clear(kernels *k) {
   free(k->gram);
-  free(k->eigenvalues);
   free(k->infinite);
-  free(k->infinite_eigenvalues);
+  free(k->spectrum.values);
+  free(k->infinite_spectrum.values);
+  *k = (kernels){0};
 }
 
 static bool finite_width(const sntk_config *config) {
+  if (sntk_config_has(config, "ntk.method")) return strcmp(sntk_config_text(config, "ntk.method"), "finite") == 0;
   return sntk_config_has(config, "network.width") || sntk_config_has(config, "network.weights");
 }
 
+static matrix_part part_of(const sntk_config *config) { return (matrix_part)sntk_config_choice(config, "ntk.matrix"); }
+
+static bool wants_infinite(const app_problem *problem) { /* the limit belongs to Gaussian weights */
+  return !problem->network.weights &&
+         (problem->network.width == 0 || sntk_config_bool(problem->config, "ntk.infinite"));
+}
+
+static sntk_status check_options(app *a, const app_problem *problem) {
+  const sntk_config *c = problem->config;
+  const matrix_part part = part_of(c);
+  if (problem->network.width == 0 && part != PART_FULL)
+    return sntk_config_error(a->ctx, c, "ntk.matrix", SNTK_ERR_CONFIG,
+                             "parts are taken of a finite network; give network.width, or matrix full");
+  if (sntk_config_given(c, "ntk.pairs") && part != PART_BLOCKS)
+    return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "pairs belong to ntk.matrix blocks");
+  int64_t pairs;
+  sntk_config_ints(c, "ntk.pairs", &pairs);
+  if (pairs % 2)
+    return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "%lld numbers are no pairs; give two a block",
+                             (long long)pairs);
+  if (!sntk_config_bool(c, "ntk.prefixes")) return SNTK_OK;
+  if (problem->network.width == 0)
+    return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG, "prefixes need network.width");
+  if (problem->network.weights || problem->network.signs)
+    return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG,
+                             "prefixes are drawn, not loaded; remove network.weights and network.signs");
+  if (part == PART_BLOCKS)
+    return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG,
+                             "blocks are taken at one width; use matrix full, trace or diagonal");
+  return SNTK_OK;
+}
+
+/* ---- memory ---- */
+
+static int64_t square_bytes(int64_t size) { return sntk_size_mul(sntk_size_mul(size, size), sizeof(double)); }
+
 static int64_t kernel_bytes(app *a, const app_problem *problem) {
-  const int64_t n = problem->data->samples, size = sntk_size_mul(n, problem->network.outputs);
-  int64_t bytes = sntk_size_mul(sntk_size_mul(n, n), 16);
-  if (problem->network.width == 0) return bytes;
-  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 2 * (int64_t)sizeof(double)));
+  const matrix_part part = part_of(problem->config);
+  const int64_t n = problem->data->samples, p = problem->network.outputs;
+  const int64_t infinite = part == PART_BLOCKS ? 0 : sntk_size_mul(2, square_bytes(n));
+  if (problem->network.width == 0) return infinite;
+  const int64_t most = sntk_config_int(problem->config, "ntk.block"), block = most < n ? most : n;
+  int64_t samples = n, matrices = sntk_size_mul(2, square_bytes(sntk_size_mul(n, p)));
+  sntk_network_options network = problem->network;
+  if (part == PART_TRACE) {
+    network.outputs = 1;
+    matrices = sntk_size_mul(2, square_bytes(n));
+  } else if (part == PART_DIAGONAL) {
+    samples = n < 32 ? n : 32;
+    matrices = sntk_size_add(square_bytes(sntk_size_mul(3 * samples, p)), sntk_size_mul(sntk_size_mul(n, p), 8));
+  } else if (part == PART_BLOCKS) {
+    samples = 2 * block < n ? 2 * block : n;
+    matrices = sntk_size_add(square_bytes(sntk_size_mul(2 * block, p)), square_bytes(sntk_size_mul(2 * block, p)));
+  }
+  int64_t bytes = sntk_size_add(infinite, matrices);
   bytes = sntk_size_add(bytes, sntk_network_bytes(a->ctx, &problem->network));
-  return sntk_size_add(bytes, sntk_ntk_bytes(a->ctx, &problem->network, n));
+  bytes = sntk_size_add(bytes, sntk_ntk_bytes(a->ctx, &network, samples));
+  /* statistics of all samples, whatever the part */
+  return sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(n, sntk_size_add(problem->network.dim, 5 * p + 8)), 24));
 }
 
 /* Without weights to be loaded or saved nothing of size width is held. */
@@ -50,138 +123,415 @@ static const char *memory_key(const app_problem *problem) {
   return problem->weights.values ? "network.weights" : problem->network.width > 0 ? "network.width" : "data.source";
 }
 
-static sntk_status compute(app *a, const app_problem *problem, sntk_network *net, kernels *k) {
-  const sntk_config *config = problem->config;
-  const int64_t n = problem->data->samples;
-  k->block = n;
-  k->size = sntk_size_mul(n, problem->network.outputs);
-  const bool eigenvalues = sntk_config_bool(config, "ntk.eigenvalues");
-  if (net) {
-    SNTK_TRY(sntk_alloc(a->ctx, "Gram matrix", sntk_size_mul(k->size, k->size), sizeof *k->gram, (void **)&k->gram));
-    SNTK_TRY(sntk_ntk_gram(a->ctx, net, problem->data->inputs, n, k->gram));
-    if (eigenvalues) {
-      SNTK_TRY(sntk_alloc(a->ctx, "eigenvalues", k->size, sizeof *k->eigenvalues, (void **)&k->eigenvalues));
-      SNTK_TRY(sntk_eigenvalues(a->ctx, k->gram, k->size, k->eigenvalues));
-    }
+/* ---- spectra ---- */
+
+enum { DENSE_MOST = 4096 }; /* beyond, all eigenvalues take much longer than the two ends */
+
+static sntk_status take_spectrum(app *a, const sntk_config *config, const double *matrix, int64_t size, spectrum *s) {
+  const char *solver = sntk_config_text(config, "ntk.solver");
+  if (!sntk_config_bool(config, "ntk.eigenvalues")) return SNTK_OK;
+  s->count = size;
+  if (strcmp(solver, "lanczos") == 0 || (strcmp(solver, "auto") == 0 && size > DENSE_MOST)) {
+    SNTK_TRY(sntk_extreme_eigenvalues(a->ctx, matrix, size, &s->ends));
+  } else {
+    SNTK_TRY(sntk_alloc(a->ctx, "eigenvalues", size, sizeof *s->values, (void **)&s->values));
+    SNTK_TRY(sntk_eigenvalues(a->ctx, matrix, size, s->values));
+    s->ends.min = s->values[0];
+    s->ends.max = s->values[size - 1];
+    /* backward stability: eigenvalues of a matrix within about size eps |H|_2 of this one */
+    s->ends.min_error = s->ends.max_error = (double)size * 0x1p-53 * fmax(fabs(s->ends.min), fabs(s->ends.max));
   }
-  /* the limit belongs to Gaussian weights */
-  if (problem->network.weights || !(sntk_config_bool(config, "ntk.infinite") || !net)) return SNTK_OK;
+  s->known = true;
+  return SNTK_OK;
+}
+
+/* ---- matrices ---- */
+
+/* Adds |part - its limit|^2 and |limit|^2; row a of the part is sample a % rows, output a / rows. */
+typedef struct deviation {
+  double square, norm, limit;
+} deviation;
+
+static void add_difference(deviation *d, double value, double limit) {
+  d->square += (value - limit) * (value - limit);
+  d->norm += value * value;
+  d->limit += limit * limit;
+}
+
+/* Entry of H at infinite width: block diagonal over the outputs; its trace is p times the block. */
+static double limit_at(const kernels *k, int64_t i, int64_t j) {
+  const int64_t n = k->block;
+  if (!k->infinite) return 0.0;
+  if (k->part == PART_TRACE) return (double)k->outputs * k->infinite[i * n + j];
+  return i / n == j / n ? k->infinite[i % n * n + j % n] : 0.0;
+}
+
+static void compare_with_infinite(kernels *k) {
+  deviation d = {0};
+  for (int64_t i = 0; i < k->size; i++)
+    for (int64_t j = 0; j < (k->part == PART_DIAGONAL ? 1 : k->size); j++) {
+      const double limit = k->part == PART_DIAGONAL ? limit_at(k, i, i) : limit_at(k, i, j);
+      add_difference(&d, k->part == PART_DIAGONAL ? k->gram[i] : k->gram[i * k->size + j], limit);
+    }
+  k->norm = sqrt(d.norm);
+  k->distance = k->infinite ? sqrt(d.square / d.limit) : NAN;
+}
+
+/* Largest |H_ij - H_ji| / max |H|. */
+static double symmetry_violation(const kernels *k) {
+  double largest = 0.0, difference = 0.0;
+  for (int64_t i = 0; i < k->size; i++)
+    for (int64_t j = 0; j <= i; j++) {
+      largest = fmax(largest, fabs(k->gram[i * k->size + j]));
+      difference = fmax(difference, fabs(k->gram[i * k->size + j] - k->gram[j * k->size + i]));
+    }
+  return largest > 0.0 ? difference / largest : 0.0;
+}
+
+/* Blocks go to the file one by one. */
+typedef struct block_writer {
+  app *a;
+  sntk_h5 *file; /* NULL: only the figures are wanted */
+  const app_problem *problem;
+  bool infinite;
+  deviation deviation;
+} block_writer;
+
+static sntk_status infinite_block(block_writer *w, const sntk_ntk_block *block, double **values) {
+  const sntk_data *data = w->problem->data;
+  const int64_t d = data->dim, r = block->rows, c = block->columns, all = r + c;
+  double *rows = NULL, *square = NULL;
+  *values = NULL;
+  sntk_status status = sntk_alloc(w->a->ctx, "inputs of a block", sntk_size_mul(all, d), sizeof *rows, (void **)&rows);
+  if (status == SNTK_OK)
+    status = sntk_alloc(w->a->ctx, "infinite-width kernel", sntk_size_mul(all, all), sizeof *square, (void **)&square);
+  if (status == SNTK_OK)
+    status = sntk_alloc(w->a->ctx, "infinite-width kernel", sntk_size_mul(r, c), sizeof **values, (void **)values);
+  if (status == SNTK_OK) {
+    memcpy(rows, data->inputs + block->first * d, (size_t)(r * d) * sizeof *rows);
+    memcpy(rows + r * d, data->inputs + block->other * d, (size_t)(c * d) * sizeof *rows);
+    status =
+        sntk_ntk_infinite(w->a->ctx, w->problem->network.activation, w->problem->network.sigma, rows, all, d, square);
+  }
+  for (int64_t i = 0; i < r && status == SNTK_OK; i++)
+    memcpy(*values + i * c, square + i * all + (block->row == block->column ? 0 : r), (size_t)c * sizeof **values);
+  free(rows);
+  free(square);
+  return status;
+}
+
+static sntk_status take_block(void *user, const sntk_ntk_block *block) {
+  block_writer *w = user;
+  const int64_t r = block->rows, c = block->columns, p = w->problem->network.outputs;
+  double *limit = NULL;
+  char name[64];
+  sntk_status status = w->infinite ? infinite_block(w, block, &limit) : SNTK_OK;
+  for (int64_t i = 0; i < r * p && status == SNTK_OK; i++)
+    for (int64_t j = 0; j < c * p; j++)
+      add_difference(&w->deviation, block->values[i * c * p + j],
+                     limit && i / r == j / c ? limit[i % r * c + j % c] : 0.0);
+  snprintf(name, sizeof name, "/blocks/%lld_%lld", (long long)block->row, (long long)block->column);
+  if (status == SNTK_OK && w->file) status = sntk_h5_write_f64(w->a->ctx, w->file, name, r * p, c * p, block->values);
+  snprintf(name, sizeof name, "/blocks_infinite/%lld_%lld", (long long)block->row, (long long)block->column);
+  if (status == SNTK_OK && w->file && limit) status = sntk_h5_write_f64(w->a->ctx, w->file, name, r, c, limit);
+  free(limit);
+  return status;
+}
+
+static sntk_status compute_blocks(app *a, const app_problem *problem, sntk_network *net, sntk_h5 *file, kernels *k) {
+  int64_t numbers;
+  const int64_t *pairs = sntk_config_ints(problem->config, "ntk.pairs", &numbers);
+  block_writer w = {.a = a, .file = file, .problem = problem, .infinite = wants_infinite(problem)};
+  SNTK_TRY(sntk_ntk_blocks(a->ctx, net, problem->data->inputs, problem->data->samples,
+                           sntk_config_int(problem->config, "ntk.block"), pairs, numbers / 2, take_block, &w));
+  k->norm = sqrt(w.deviation.norm);
+  k->distance = w.infinite ? sqrt(w.deviation.square / w.deviation.limit) : NAN;
+  return SNTK_OK;
+}
+
+/* H, or the part of it, of one network, with its spectrum and distance from the limit in k->infinite. */
+static sntk_status compute_finite(app *a, const app_problem *problem, sntk_network *net, kernels *k) {
+  const double *inputs = problem->data->inputs;
+  const int64_t n = k->block, rows = k->part == PART_TRACE ? n : sntk_size_mul(n, k->outputs);
+  const int64_t count = k->part == PART_DIAGONAL ? rows : sntk_size_mul(rows, rows);
+  k->size = rows;
+  SNTK_TRY(sntk_alloc(a->ctx, "Gram matrix", count, sizeof *k->gram, (void **)&k->gram));
+  if (k->part == PART_TRACE)
+    SNTK_TRY(sntk_ntk_trace(a->ctx, net, inputs, n, k->gram));
+  else if (k->part == PART_DIAGONAL)
+    SNTK_TRY(sntk_ntk_diagonal(a->ctx, net, inputs, n, k->gram));
+  else
+    SNTK_TRY(sntk_ntk_gram(a->ctx, net, inputs, n, k->gram));
+  compare_with_infinite(k);
+  if (k->part == PART_DIAGONAL) return SNTK_OK;
+  return take_spectrum(a, problem->config, k->gram, rows, &k->spectrum);
+}
+
+static sntk_status compute_infinite(app *a, const app_problem *problem, kernels *k) {
+  const int64_t n = k->block;
+  if (!wants_infinite(problem) || k->part == PART_BLOCKS) return SNTK_OK;
   SNTK_TRY(
       sntk_alloc(a->ctx, "infinite-width kernel", sntk_size_mul(n, n), sizeof *k->infinite, (void **)&k->infinite));
   SNTK_TRY(sntk_ntk_infinite(a->ctx, problem->network.activation, problem->network.sigma, problem->data->inputs, n,
                              problem->network.dim, k->infinite));
-  if (eigenvalues) {
-    SNTK_TRY(sntk_alloc(a->ctx, "eigenvalues", n, sizeof *k->infinite_eigenvalues, (void **)&k->infinite_eigenvalues));
-    SNTK_TRY(sntk_eigenvalues(a->ctx, k->infinite, n, k->infinite_eigenvalues));
+  return take_spectrum(a, problem->config, k->infinite, n, &k->infinite_spectrum);
+}
+
+/* ---- points ---- */
+
+static void add_spectrum(json_t *point, const char *suffix, const spectrum *s) {
+  const sntk_extremes *e = &s->ends;
+  const struct {
+    const char *name;
+    double value;
+  } members[] = {{"lambda_min", e->min},
+                 {"lambda_max", e->max},
+                 {"condition", e->min > 0.0 ? e->max / e->min : INFINITY},
+                 {"lambda_min_error", e->min_error},
+                 {"lambda_max_error", e->max_error},
+                 {"psd_violation", e->max > 0.0 ? fmax(0.0, -e->min) / e->max : 0.0}};
+  char key[64];
+  if (!s->known) return;
+  for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+    snprintf(key, sizeof key, "%s%s", members[i].name, suffix);
+    json_object_set_new(point, key, sntk_json_real(members[i].value));
   }
-  return SNTK_OK;
+  snprintf(key, sizeof key, "solver%s", suffix);
+  json_object_set_new(point, key, json_string(s->values ? "dense" : "lanczos"));
 }
 
-/* |H - H_inf|_F / |H_inf|_F with H_inf block diagonal over the outputs. */
-static double distance_to_infinite(const kernels *k) {
-  double difference = 0.0, norm = 0.0;
-  for (int64_t i = 0; i < k->size; i++)
-    for (int64_t j = 0; j < k->size; j++) {
-      const double limit = i / k->block == j / k->block ? k->infinite[i % k->block * k->block + j % k->block] : 0.0;
-      const double d = k->gram[i * k->size + j] - limit;
-      difference += d * d;
-      norm += limit * limit;
-    }
-  return sqrt(difference / norm);
-}
-
-static void add_spectrum(json_t *point, const char *suffix, const double *values, int64_t count) {
-  char key[48];
-  snprintf(key, sizeof key, "lambda_min%s", suffix);
-  json_object_set_new(point, key, sntk_json_real(values[0]));
-  snprintf(key, sizeof key, "lambda_max%s", suffix);
-  json_object_set_new(point, key, sntk_json_real(values[count - 1]));
-  snprintf(key, sizeof key, "condition%s", suffix);
-  json_object_set_new(point, key, sntk_json_real(values[0] > 0.0 ? values[count - 1] / values[0] : INFINITY));
-}
-
-static json_t *make_point(app *a, const app_problem *problem, sntk_network *net, const char *id, const kernels *k,
+/* A point of kind ntk, or ntk_prefix. */
+static json_t *make_point(app *a, const app_problem *problem, const char *kind, const char *id, const kernels *k,
                           double seconds) {
-  json_t *point = app_point(a, problem, "ntk", id);
+  json_t *point = app_point(a, problem, kind, id);
   if (!point) return NULL;
-  if (net)
-    json_object_set_new(point, "form",
-                        json_string(sntk_network_form(net) == SNTK_FORM_PLAIN ? "plain" : "displacement"));
-  if (k->gram) {
-    double norm = 0.0;
-    for (int64_t j = 0; j < k->size * k->size; j++) norm += k->gram[j] * k->gram[j];
-    json_object_set_new(point, "gram_norm", sntk_json_real(sqrt(norm)));
+  if (k->width > 0) {
+    json_object_set_new(point, "form", json_string(k->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain"));
+    json_object_set_new(point, "streamed", json_boolean(problem->network.streamed));
+    json_object_set_new(point, "matrix", json_string(sntk_config_text(problem->config, "ntk.matrix")));
+    json_object_set_new(point, "gram_norm", sntk_json_real(k->norm));
   }
-  if (k->eigenvalues) add_spectrum(point, "", k->eigenvalues, k->size);
-  if (k->infinite_eigenvalues) add_spectrum(point, "_infinite", k->infinite_eigenvalues, k->block);
-  if (k->gram && k->infinite) json_object_set_new(point, "infinite_distance", sntk_json_real(distance_to_infinite(k)));
+  if (k->gram && k->part != PART_DIAGONAL)
+    json_object_set_new(point, "symmetry_violation", sntk_json_real(symmetry_violation(k)));
+  add_spectrum(point, "", &k->spectrum);
+  add_spectrum(point, "_infinite", &k->infinite_spectrum);
+  if (k->width > 0 && !isnan(k->distance)) json_object_set_new(point, "infinite_distance", sntk_json_real(k->distance));
   json_object_set_new(point, "ntk_seconds", sntk_json_real(seconds));
   return point;
 }
 
+/* ---- prefixes: the same network at m/2, m/4, ... ---- */
+
+/* The widths below the network's, ascending; how many into *count. Free with free(). */
+static sntk_status prefixes_of(app *a, const app_problem *problem, int64_t **widths, int64_t *count) {
+  const int64_t least = sntk_config_int(problem->config, "ntk.min_prefix");
+  const int64_t multiple = problem->network.init == SNTK_INIT_SYMMETRIC ? 2 : 1;
+  *count = 0;
+  SNTK_TRY(sntk_alloc(a->ctx, "widths", 64, sizeof **widths, (void **)widths));
+  for (int64_t m = problem->network.width / 2; m >= least && m >= multiple; m /= 2)
+    if (m / multiple * multiple > 0) (*widths)[(*count)++] = m / multiple * multiple;
+  for (int64_t i = 0; i < *count / 2; i++) {
+    const int64_t kept = (*widths)[i];
+    (*widths)[i] = (*widths)[*count - 1 - i];
+    (*widths)[*count - 1 - i] = kept;
+  }
+  return SNTK_OK;
+}
+
+/* The recorded point of a prefix, made first where it is not there yet. New reference. */
+static sntk_status prefix_named(app *a, const app_problem *problem, const char *name, const kernels *limit,
+                                int64_t width, json_t **point) {
+  const char *recorded = a->run ? sntk_run_find(a->run, "ntk_prefix", name) : NULL;
+  if (recorded) {
+    *point = json_loads(recorded, 0, NULL);
+    return *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_DATA, "recorded prefix %s is not JSON", name);
+  }
+  app_problem narrow = *problem;
+  narrow.network.width = width;
+  kernels k = {.part = limit->part, .block = limit->block, .outputs = limit->outputs, .width = width};
+  sntk_network *net = NULL;
+  const double began = sntk_seconds();
+  sntk_status status = sntk_network_create(a->ctx, &narrow.network, &net);
+  k.infinite = limit->infinite; /* borrowed */
+  if (status == SNTK_OK) k.form = sntk_network_form(net);
+  if (status == SNTK_OK) status = compute_finite(a, &narrow, net, &k);
+  k.infinite = NULL;
+  sntk_network_free(net);
+  if (status == SNTK_OK || app_point_failure(status)) {
+    *point = make_point(a, &narrow, "ntk_prefix", name, &k, sntk_seconds() - began);
+    if (*point && status != SNTK_OK) app_point_fail(a, *point);
+    status = *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  }
+  kernels_clear(&k);
+  if (status != SNTK_OK) return status;
+  app_progress_end(a); /* the line must not mix with a record on standard output */
+  status = app_record(a, *point);
+  app_progress_begin(a);
+  return status;
+}
+
+static sntk_status prefix_point(app *a, const app_problem *problem, const char *id, const kernels *limit, int64_t width,
+                                json_t **point) {
+  char *name = app_id(id, "prefix=%lld", (long long)width);
+  *point = NULL;
+  if (!name) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
+  const sntk_status status = prefix_named(a, problem, name, limit, width, point);
+  free(name);
+  return status;
+}
+
+/* All prefixes as an array of points. New reference. */
+static sntk_status take_prefixes(app *a, const app_problem *problem, const char *id, const kernels *limit,
+                                 json_t *points) {
+  int64_t *widths, count;
+  SNTK_TRY(prefixes_of(a, problem, &widths, &count));
+  sntk_status status = SNTK_OK;
+  for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
+    json_t *point;
+    status = prefix_point(a, problem, id, limit, widths[i], &point);
+    if (status == SNTK_OK) json_array_append(points, point);
+    json_decref(point);
+  }
+  free(widths);
+  return status;
+}
+
+/* |H_m - H_inf| / |H_inf| ~ m^exponent over the prefixes and the whole; nothing where there are too few. */
+static void add_rate(app *a, json_t *point, const json_t *prefixes) {
+  const size_t count = json_array_size(prefixes);
+  double x[65], y[65];
+  int64_t group[65] = {0}, used = 0;
+  for (size_t i = 0; i <= count && i < 65; i++) {
+    const json_t *from = i < count ? json_array_get(prefixes, i) : point;
+    const double distance = app_real(from, "infinite_distance");
+    if (!(distance > 0.0)) continue;
+    x[used] = (double)app_int(from, "width");
+    y[used++] = distance;
+  }
+  sntk_power_fit fit;
+  json_object_set_new(point, "prefixes", json_integer((json_int_t)count));
+  if (used < 2 || sntk_power_law(a->ctx, x, y, group, used, 1, 1, &fit) != SNTK_OK) return;
+  json_object_set_new(point, "rate_exponent", sntk_json_real(fit.exponent));
+  json_object_set_new(point, "rate_factor", sntk_json_real(fit.factor));
+  json_object_set_new(point, "rate_r_squared", sntk_json_real(fit.r_squared));
+}
+
+/* ---- run.h5 ---- */
+
 /* /gram_infinite as the whole block-diagonal matrix, so that it can be subtracted from /gram as it is. */
 static sntk_status write_infinite(app *a, sntk_h5 *file, const kernels *k) {
+  const int64_t n = k->block, size = k->part == PART_FULL ? sntk_size_mul(n, k->outputs) : n;
   double *rows;
-  SNTK_TRY(sntk_alloc(a->ctx, "infinite-width kernel to write", sntk_size_mul(k->size, k->block), sizeof *rows,
-                      (void **)&rows));
-  sntk_status status = sntk_h5_begin(a->ctx, file, "/gram_infinite", 'd', k->size, k->size);
-  for (int64_t at = 0; at < k->size && status == SNTK_OK; at += k->block) {
-    for (int64_t i = 0; i < k->size; i++)
-      for (int64_t j = 0; j < k->block; j++)
-        rows[i * k->block + j] = i / k->block == at / k->block ? k->infinite[i % k->block * k->block + j] : 0.0;
-    status = sntk_h5_write_columns(a->ctx, file, "/gram_infinite", at, k->block, rows);
+  SNTK_TRY(sntk_alloc(a->ctx, "infinite-width kernel to write", sntk_size_mul(size, n), sizeof *rows, (void **)&rows));
+  sntk_status status = sntk_h5_begin(a->ctx, file, "/gram_infinite", 'd', size, size);
+  for (int64_t at = 0; at < size && status == SNTK_OK; at += n) {
+    for (int64_t i = 0; i < size; i++)
+      for (int64_t j = 0; j < n; j++) rows[i * n + j] = i / n == at / n ? k->infinite[i % n * n + j] : 0.0;
+    status = sntk_h5_write_columns(a->ctx, file, "/gram_infinite", at, n, rows);
   }
   free(rows);
   return status;
 }
 
-static sntk_status write_h5(app *a, const char *path, const app_problem *problem, sntk_network *net, const kernels *k) {
-  sntk_h5 *file;
-  SNTK_TRY(sntk_h5_create(a->ctx, path, &file));
+/* The curve over the prefixes and the whole. */
+static sntk_status write_prefixes(app *a, sntk_h5 *file, const json_t *prefixes, const json_t *point) {
+  static const char *const names[] = {"infinite_distance", "lambda_min", "lambda_max"};
+  const int64_t count = (int64_t)json_array_size(prefixes) + 1;
+  double *values;
+  int64_t *widths;
+  SNTK_TRY(sntk_alloc(a->ctx, "prefixes", count, sizeof *values, (void **)&values));
+  sntk_status status = sntk_alloc(a->ctx, "prefixes", count, sizeof *widths, (void **)&widths);
+  for (int64_t i = 0; i < count && status == SNTK_OK; i++)
+    widths[i] = app_int(i + 1 < count ? json_array_get(prefixes, (size_t)i) : point, "width");
+  if (status == SNTK_OK) status = sntk_h5_write_i64(a->ctx, file, "/prefix/width", count, 0, widths);
+  for (size_t k = 0; k < sizeof names / sizeof *names && status == SNTK_OK; k++) {
+    char path[64];
+    snprintf(path, sizeof path, "/prefix/%s", names[k]);
+    for (int64_t i = 0; i < count; i++)
+      values[i] = app_real(i + 1 < count ? json_array_get(prefixes, (size_t)i) : point, names[k]);
+    status = sntk_h5_write_f64(a->ctx, file, path, count, 0, values);
+  }
+  free(values);
+  free(widths);
+  return status;
+}
+
+static sntk_status write_kernels(app *a, sntk_h5 *file, const app_problem *problem, sntk_network *net,
+                                 const kernels *k) {
+  static const char *const names[] = {"/gram", "/gram_trace", "/gram_diagonal", ""};
   sntk_status status = SNTK_OK;
-  if (k->gram) status = sntk_h5_write_f64(a->ctx, file, "/gram", k->size, k->size, k->gram);
-  if (status == SNTK_OK && k->eigenvalues)
-    status = sntk_h5_write_f64(a->ctx, file, "/eigenvalues", k->size, 0, k->eigenvalues);
+  if (k->gram)
+    status = sntk_h5_write_f64(a->ctx, file, names[k->part], k->size, k->part == PART_DIAGONAL ? 0 : k->size, k->gram);
+  if (status == SNTK_OK && k->spectrum.values)
+    status = sntk_h5_write_f64(a->ctx, file, "/eigenvalues", k->size, 0, k->spectrum.values);
   if (status == SNTK_OK && k->infinite) status = write_infinite(a, file, k);
   if (status == SNTK_OK && net && sntk_config_bool(problem->config, "save.weights"))
     status = app_write_network(a, file, net);
-  const sntk_status closed = sntk_h5_close(a->ctx, file, status == SNTK_OK);
-  return status != SNTK_OK ? status : closed;
+  return status;
+}
+
+/* ---- a point ---- */
+
+/* Everything of one point; the file, where there is one, is open. */
+static sntk_status compute(app *a, const app_problem *problem, const char *id, sntk_h5 *file, kernels *k,
+                           json_t *prefixes, json_t **point) {
+  sntk_network *net = NULL;
+  const double began = sntk_seconds();
+  sntk_status status = compute_infinite(a, problem, k);
+  if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes"))
+    status = take_prefixes(a, problem, id, k, prefixes);
+  if (status == SNTK_OK && k->width > 0) status = sntk_network_create(a->ctx, &problem->network, &net);
+  if (status == SNTK_OK && net) k->form = sntk_network_form(net);
+  if (status == SNTK_OK && net)
+    status = k->part == PART_BLOCKS ? compute_blocks(a, problem, net, file, k) : compute_finite(a, problem, net, k);
+  if (status == SNTK_OK || app_point_failure(status)) {
+    *point = make_point(a, problem, "ntk", id, k, sntk_seconds() - began);
+    if (!*point) status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  }
+  if (*point && sntk_config_bool(problem->config, "ntk.prefixes")) add_rate(a, *point, prefixes);
+  if (status == SNTK_OK && file) status = write_kernels(a, file, problem, net, k);
+  if (status == SNTK_OK && file && json_array_size(prefixes) > 0) status = write_prefixes(a, file, prefixes, *point);
+  sntk_network_free(net);
+  return status;
 }
 
 sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
                           sntk_status *failure) {
   app_problem problem;
-  sntk_network *net = NULL;
-  kernels k = {0};
+  sntk_h5 *file = NULL;
   *point = NULL;
   *failure = SNTK_OK;
   SNTK_TRY(app_problem_create(a, config, finite_width(config), &problem));
   stream_if_possible(&problem);
-  sntk_status status = app_check_memory(a, &problem, memory_key(&problem), kernel_bytes(a, &problem));
-  const double began = sntk_seconds();
-  if (status == SNTK_OK && problem.network.width > 0) status = sntk_network_create(a->ctx, &problem.network, &net);
-  if (status == SNTK_OK) {
-    status = compute(a, &problem, net, &k);
-    if (status == SNTK_OK || app_point_failure(status)) {
-      *point = make_point(a, &problem, net, id, &k, sntk_seconds() - began);
-      if (!*point) {
-        status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
-      } else if (status != SNTK_OK) {
-        app_point_fail(a, *point);
-        *failure = status;
-        status = SNTK_OK;
-      } else if (h5) {
-        status = write_h5(a, h5, &problem, net, &k);
-      }
-    }
+  kernels k = {.part = part_of(config),
+               .block = problem.data->samples,
+               .outputs = problem.network.outputs,
+               .width = problem.network.width};
+  json_t *prefixes = json_array();
+  sntk_status status = check_options(a, &problem);
+  if (status == SNTK_OK) status = app_check_memory(a, &problem, memory_key(&problem), kernel_bytes(a, &problem));
+  if (status == SNTK_OK && h5) status = sntk_h5_create(a->ctx, h5, &file);
+  if (status == SNTK_OK) status = compute(a, &problem, id, file, &k, prefixes, point);
+  if (app_point_failure(status) && *point) {
+    app_point_fail(a, *point);
+    *failure = status;
+    status = SNTK_OK;
+  }
+  if (file) {
+    char kept[SNTK_ERROR_CHARS];
+    snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
+    const sntk_status closed = sntk_h5_close(a->ctx, file, status == SNTK_OK && *failure == SNTK_OK);
+    if (status != SNTK_OK || *failure != SNTK_OK)
+      sntk_fail(a->ctx, status != SNTK_OK ? status : *failure, "%s", kept);
+    else
+      status = closed;
   }
   if (status != SNTK_OK) {
     json_decref(*point);
     *point = NULL;
   }
+  json_decref(prefixes);
   kernels_clear(&k);
-  sntk_network_free(net);
   app_problem_clear(&problem);
   return status;
 }
@@ -192,16 +542,24 @@ sntk_status app_ntk_cost(app *a, const sntk_config *config, int64_t *bytes, doub
   SNTK_TRY(app_problem_create(a, config, finite_width(config), &problem));
   stream_if_possible(&problem);
   *bytes = kernel_bytes(a, &problem);
-  sntk_status status = app_check_memory(a, &problem, memory_key(&problem), *bytes);
-  const int64_t n = problem.data->samples;
-  const bool eigenvalues = sntk_config_bool(config, "ntk.eigenvalues");
-  double whole = 0.0, block = 0.0;
+  sntk_status status = check_options(a, &problem);
+  if (status == SNTK_OK) status = app_check_memory(a, &problem, memory_key(&problem), *bytes);
+  const matrix_part part = part_of(config);
+  const int64_t n = problem.data->samples, p = problem.network.outputs;
+  const bool eigenvalues = sntk_config_bool(config, "ntk.eigenvalues") && part != PART_DIAGONAL && part != PART_BLOCKS;
+  double whole = 0.0, block = 0.0, share = 1.0;
   if (status == SNTK_OK && problem.network.width > 0)
     status = app_measure(a, &problem, problem.network.width, &estimate);
   if (status == SNTK_OK && eigenvalues && problem.network.width > 0)
-    status = app_measure_eigenvalues(a, n * problem.network.outputs, &whole);
+    status = app_measure_eigenvalues(a, part == PART_TRACE ? n : n * p, &whole);
   if (status == SNTK_OK && eigenvalues) status = app_measure_eigenvalues(a, n, &block);
-  *seconds = estimate.gram_seconds + whole + block;
+  /* parts of the matrix: one output at a time; squares of 32 samples along the diagonal; pairs of ranges, of each of
+   * which the square of both is made */
+  if (part == PART_TRACE) share = 1.0 / (double)p;
+  if (part == PART_DIAGONAL) share = fmin(1.0, 32.0 / (double)n);
+  if (part == PART_BLOCKS) share = 4.0;
+  if (sntk_config_bool(config, "ntk.prefixes")) share *= 2.0;
+  *seconds = estimate.gram_seconds * share + whole + block;
   app_problem_clear(&problem);
   return status;
 }
@@ -210,9 +568,20 @@ static const char *const shown_axes[] = {"network.activation", "network.width", 
                                          "data.dim",           "network.outputs", "seed"};
 
 void app_ntk_table(app *a) {
-  static const char *const headers[] = {
-      "activation",     "width",           "n",       "d",         "p", "seed", "lambda_min", "lambda_max", "condition",
-      "lambda_min inf", "distance to inf", "seconds", "other axes"};
+  static const char *const headers[] = {"activation",
+                                        "width",
+                                        "n",
+                                        "d",
+                                        "p",
+                                        "seed",
+                                        "lambda_min",
+                                        "lambda_max",
+                                        "condition",
+                                        "lambda_min inf",
+                                        "distance to inf",
+                                        "rate",
+                                        "seconds",
+                                        "other axes"};
   json_t *points = app_points(a, "ntk"), *point;
   const size_t shown = sizeof shown_axes / sizeof *shown_axes;
   const bool more = app_more_axes(points, shown_axes, shown);
@@ -233,6 +602,7 @@ void app_ntk_table(app *a) {
     app_table_number(table, app_real(point, "condition"));
     app_table_number(table, app_real(point, "lambda_min_infinite"));
     app_table_number(table, app_real(point, "infinite_distance"));
+    app_table_number(table, app_real(point, "rate_exponent"));
     app_table_number(table, app_real(point, "ntk_seconds"));
     if (more) {
       char *rest = app_axes(app_text(point, "id"), false, shown_axes, shown);

@@ -57,10 +57,24 @@ typedef struct point_kind {
   app_point_fn point_of;
   app_cost_fn cost_of;
   app_table_fn table_of;
+  const char *laws[7]; /* figures with a power law in the width, NULL behind the last */
 } point_kind;
 
-static const point_kind kinds[] = {{"train", app_train_point, app_train_cost, app_train_table},
-                                   {"ntk", app_ntk_point, app_ntk_cost, app_ntk_table}};
+static const point_kind kinds[] = {{"train",
+                                    app_train_point,
+                                    app_train_cost,
+                                    app_train_table,
+                                    {"weight_movement", "kernel_drift", "distance_linearized", "distance_infinite",
+                                     "test_distance_linearized", "test_distance_infinite"}},
+                                   {"ntk", app_ntk_point, app_ntk_cost, app_ntk_table, {"infinite_distance"}}};
+
+static void print_laws(app *a, const point_kind *kind) {
+  size_t count = 0;
+  while (kind->laws[count]) count++;
+  json_t *points = app_points(a, kind->name);
+  app_print_laws(a, points, "sweep_fit", "network.width", "width", kind->laws, count);
+  json_decref(points);
+}
 
 static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
   int64_t most = 0, owned = 0;
@@ -132,6 +146,7 @@ static sntk_status run(app *a) {
   }
   app_progress_end(a);
   if (!a->options.json && !a->options.quiet && sntk_run_count(a->run) > 0) kind->table_of(a);
+  if (!a->options.quiet) print_laws(a, kind);
   return app_run_close(a, status);
 }
 

@@ -203,70 +203,17 @@ static sntk_status grid_point(app *a, int64_t index) {
 
 /* ---- tables and fits ---- */
 
-/* A law in n joins the points whose other axes agree; draws of seeds repeat it. */
-static const char *const abscissa_axes[] = {"data.samples", "seed", "data.seed"};
-static const char *const draw_axes[] = {"seed", "data.seed"};
 /* Axes that have columns of their own. */
 static const char *const shown_axes[] = {"network.activation", "data.samples", "data.dim", "network.outputs",
                                          "network.sigma",      "seed",         "data.seed"};
 
-enum {
-  ABSCISSA_AXES = sizeof abscissa_axes / sizeof *abscissa_axes,
-  DRAW_AXES = sizeof draw_axes / sizeof *draw_axes,
-  SHOWN_AXES = sizeof shown_axes / sizeof *shown_axes
-};
-
-/* Gives each point the members "law" (its other axes) and "draw" (its seeds), for this process only. */
-static void name_laws(json_t *points) {
-  for (size_t i = 0; i < json_array_size(points); i++) {
-    json_t *point = json_array_get(points, i);
-    char *law = app_axes(app_text(point, "id"), false, abscissa_axes, ABSCISSA_AXES);
-    char *draw = app_axes(app_text(point, "id"), true, draw_axes, DRAW_AXES);
-    json_object_set_new(point, "law", json_string(law ? law : ""));
-    json_object_set_new(point, "draw", json_string(draw ? draw : ""));
-    free(law);
-    free(draw);
-  }
-}
-
-static bool same_law(const json_t *a, const json_t *b) { return strcmp(app_text(a, "law"), app_text(b, "law")) == 0; }
+enum { SHOWN_AXES = sizeof shown_axes / sizeof *shown_axes };
 
 /* The axes of a point that no column shows. */
 static void more_axes_cell(app_table *table, const json_t *point) {
   char *rest = app_axes(app_text(point, "id"), false, shown_axes, SHOWN_AXES);
   app_table_cell(table, "%s", rest ? rest : "");
   free(rest);
-}
-
-static bool first_of_law(const json_t *points, size_t index) {
-  for (size_t j = 0; j < index; j++)
-    if (same_law(json_array_get(points, j), json_array_get(points, index))) return false;
-  return true;
-}
-
-static int ascending(const void *a, const void *b) {
-  const double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-/* Median over the seeds of a law's points with n samples; NaN where fewer than half of them have the value. */
-static double median(const json_t *points, const json_t *like, const char *key) {
-  const size_t count = json_array_size(points);
-  double *values = malloc((count + 1) * sizeof *values);
-  size_t have = 0, all = 0;
-  for (size_t i = 0; i < count && values; i++) {
-    const json_t *point = json_array_get(points, i);
-    if (!same_law(point, like) || app_int(point, "samples") != app_int(like, "samples")) continue;
-    all++;
-    if (isfinite(app_real(point, key))) values[have++] = app_real(point, key);
-  }
-  double result = NAN;
-  if (have > 0 && 2 * have >= all) {
-    qsort(values, have, sizeof *values, ascending);
-    result = have % 2 ? values[have / 2] : 0.5 * (values[have / 2 - 1] + values[have / 2]);
-  }
-  free(values);
-  return result;
 }
 
 static void print_points(const json_t *points) {
@@ -280,61 +227,21 @@ static void print_points(const json_t *points) {
   app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   for (size_t i = 0; i < json_array_size(points); i++) {
     const json_t *point = json_array_get(points, i);
-    int64_t seeds = 0, earlier = 0;
-    for (size_t j = 0; j < json_array_size(points); j++) {
-      const json_t *other = json_array_get(points, j);
-      if (!same_law(other, point) || app_int(other, "samples") != app_int(point, "samples")) continue;
-      seeds++;
-      if (j < i) earlier++;
-    }
-    if (earlier) continue;
+    bool first;
+    const int64_t seeds = app_law_draws(points, i, "samples", &first);
+    if (!first) continue;
     app_table_cell(table, "%s", app_text(point, "activation"));
     app_table_cell(table, "%lld", (long long)app_int(point, "samples"));
     app_table_cell(table, "%lld", (long long)app_int(point, "dim"));
     app_table_cell(table, "%lld", (long long)app_int(point, "outputs"));
     app_table_number(table, app_real(point, "sigma"));
     app_table_cell(table, "%lld", (long long)seeds);
-    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) app_table_number(table, median(points, point, keys[k]));
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+      app_table_number(table, app_law_median(points, point, "samples", keys[k]));
     if (more) more_axes_cell(table, point);
   }
   app_table_print(table);
   app_table_free(table);
-}
-
-/* Fits `key` against n over a law's points; points without the value are left out and counted. */
-static sntk_status fit_law(app *a, const json_t *points, const json_t *like, const char *key, sntk_power_fit *fit,
-                           int64_t *missing) {
-  const size_t count = json_array_size(points);
-  double *x = NULL, *y = NULL;
-  int64_t *group = NULL, used = 0, groups = 0;
-  const char **draws = NULL;
-  *missing = 0;
-  sntk_status status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *x, (void **)&x);
-  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *y, (void **)&y);
-  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *group, (void **)&group);
-  if (status == SNTK_OK) status = sntk_alloc(a->ctx, "fit", (int64_t)count, sizeof *draws, (void **)&draws);
-  for (size_t i = 0; i < count && status == SNTK_OK; i++) {
-    const json_t *point = json_array_get(points, i);
-    if (!same_law(point, like)) continue;
-    const double value = app_real(point, key);
-    if (!(value > 0.0)) {
-      (*missing)++;
-      continue;
-    }
-    int64_t g = 0;
-    while (g < groups && strcmp(draws[g], app_text(point, "draw")) != 0) g++;
-    if (g == groups) draws[groups++] = app_text(point, "draw");
-    x[used] = (double)app_int(point, "samples");
-    y[used] = value;
-    group[used++] = g;
-  }
-  if (status == SNTK_OK)
-    status = sntk_power_law(a->ctx, x, y, group, used, groups, (uint64_t)sntk_config_int(a->config, "seed"), fit);
-  free(x);
-  free(y);
-  free(group);
-  free(draws);
-  return status;
 }
 
 /* The theory's m and T grow like lambda^-2 n^2 up to logarithms and o(1): what that is with lambda as measured. */
@@ -344,16 +251,6 @@ static void theory_text(char *text, size_t size, const json_t *like, const sntk_
     snprintf(text, size, "<= %s - 2(%.2f) = %.2f", order, lambda->exponent, 2.0 - 2.0 * lambda->exponent);
   else
     snprintf(text, size, "<= %s, times lambda^-2", order);
-}
-
-static json_t *fit_point(const json_t *like, const char *key, const sntk_power_fit *fit, int64_t missing) {
-  return json_pack("{s:s, s:O, s:O, s:O, s:O, s:O, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "width_fit", "law",
-                   json_object_get(like, "law"), "activation", json_object_get(like, "activation"), "dim",
-                   json_object_get(like, "dim"), "outputs", json_object_get(like, "outputs"), "sigma",
-                   json_object_get(like, "sigma"), "quantity", key, "points", (json_int_t)fit->points, "missing",
-                   (json_int_t)missing, "exponent", sntk_json_real(fit->exponent), "exponent_low",
-                   sntk_json_real(fit->low), "exponent_high", sntk_json_real(fit->high), "r_squared",
-                   sntk_json_real(fit->r_squared));
 }
 
 static void print_fits(app *a, const json_t *points) {
@@ -372,19 +269,15 @@ static void print_fits(app *a, const json_t *points) {
   bool any = false;
   for (size_t i = 0; i < json_array_size(points); i++) {
     const json_t *like = json_array_get(points, i);
-    if (!first_of_law(points, i)) continue;
+    if (!app_first_of_law(points, i)) continue;
     sntk_power_fit fit, lambda;
     int64_t missing;
-    const bool have_lambda = fit_law(a, points, like, "lambda_min", &lambda, &missing) == SNTK_OK;
+    const bool have_lambda = app_fit_law(a, points, like, "samples", "lambda_min", &lambda, &missing) == SNTK_OK;
     for (size_t k = 0; k < sizeof quantities / sizeof *quantities; k++) {
-      if (fit_law(a, points, like, quantities[k].key, &fit, &missing) != SNTK_OK) continue;
+      if (app_fit_law(a, points, like, "samples", quantities[k].key, &fit, &missing) != SNTK_OK) continue;
       any = true;
       if (a->options.json) {
-        json_t *record = fit_point(like, quantities[k].key, &fit, missing);
-        char *text = record ? sntk_json_text(record) : NULL;
-        if (text) printf("%s\n", text);
-        free(text);
-        json_decref(record);
+        app_print_record(app_fit_point("width_fit", like, "samples", quantities[k].key, &fit, missing));
         continue;
       }
       char theory[64] = "";
@@ -399,10 +292,7 @@ static void print_fits(app *a, const json_t *points) {
       else
         app_table_cell(table, "%lld", (long long)fit.points);
       app_table_number(table, fit.exponent);
-      if (isfinite(fit.low))
-        app_table_cell(table, "[%.2f, %.2f]", fit.low, fit.high);
-      else
-        app_table_cell(table, "not determined"); /* one seed, or too few draws that determine a line */
+      app_interval_cell(table, &fit);
       app_table_number(table, fit.r_squared);
       app_table_cell(table, "%s", theory);
       if (more) more_axes_cell(table, like);
@@ -482,7 +372,7 @@ static sntk_status run(app *a) {
   }
   app_progress_end(a);
   json_t *points = app_points(a, "width");
-  name_laws(points);
+  app_name_laws(points, "data.samples");
   if (!a->options.quiet && json_array_size(points) > 0) {
     if (!a->options.json) print_points(points);
     print_fits(a, points);

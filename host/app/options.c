@@ -12,7 +12,7 @@
 
 #include "app/app.h"
 
-static const app_command *const commands[] = {&app_cmd_info,  &app_cmd_train, &app_cmd_ntk,
+static const app_command *const commands[] = {&app_cmd_info,  &app_cmd_train, &app_cmd_ntk,  &app_cmd_perturb,
                                               &app_cmd_width, &app_cmd_sweep, &app_cmd_bench};
 
 typedef enum option_id {
@@ -267,7 +267,9 @@ sntk_status app_parse(app *a, int argc, char **argv) {
                      o->keys[0].option, o->keys[0].key);
   if (!o->command->needs_config && (o->config_path || o->set_count))
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "softntk %s takes no configuration", o->command->name);
-  if (o->shard.count > 1 && o->command != &app_cmd_sweep && o->command != &app_cmd_width)
-    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "--shard is for sweep and width; %s runs one point", o->command->name);
+  if (o->shard.count > 1 && o->command != &app_cmd_sweep && o->command != &app_cmd_width &&
+      o->command != &app_cmd_perturb)
+    return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "--shard is for sweep, width and perturb; %s runs one point",
+                     o->command->name);
   return SNTK_OK;
 }

@@ -1,0 +1,357 @@
+/**
+ * @file cmd_perturb.c
+ * @brief softntk perturb: how far the kernel moves when every neuron moves by at most R.
+ *
+ * At every point of the grid (activation, width, seed, ...), for each kind of direction and each radius, a point of
+ * kind perturb; and for each kind of direction the radius of the convex region, within which lambda_min keeps its
+ * share, a point of kind perturb_region. Then power laws in R and in the width.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+
+enum { DIRECTIONS = 3 };
+static const char *const direction_names[DIRECTIONS] = {"random", "training", "adversarial"};
+static const char *const direction_keys[DIRECTIONS] = {"perturb.random", "perturb.training", "perturb.adversarial"};
+static const double FIRST_SHARE = 1.0 / 4096.0; /* of max_radius: where the search for the region begins */
+
+/* A grid point under way. */
+typedef struct moves {
+  app *a;
+  const app_problem *problem;
+  const char *id;
+  sntk_perturb *perturb; /* made when the first figure is asked for */
+  int ready;             /* the direction that stands in it: a sntk_direction, -1 for none */
+  double moved;          /* by training */
+} moves;
+
+/* ---- figures ---- */
+
+static sntk_status begin(moves *w) {
+  if (w->perturb) return SNTK_OK;
+  w->ready = -1;
+  return sntk_perturb_create(w->a->ctx, &w->problem->network, w->problem->data->inputs, w->problem->data->samples,
+                             &w->perturb);
+}
+
+/* Puts the direction in place. Random and trained ones serve all radii, an adversarial one is found for each. */
+static sntk_status point_at(moves *w, sntk_direction direction, double radius, int64_t *ascents) {
+  const app_problem *problem = w->problem;
+  *ascents = 0;
+  SNTK_TRY(begin(w));
+  if (w->ready == (int)direction && direction != SNTK_DIRECTION_ADVERSARIAL) return SNTK_OK;
+  w->ready = -1;
+  if (direction == SNTK_DIRECTION_TRAINING) {
+    SNTK_TRY(sntk_perturb_training(w->a->ctx, w->perturb, problem->data->targets, &problem->train, &w->moved));
+  } else {
+    SNTK_TRY(sntk_perturb_random(w->a->ctx, w->perturb));
+    if (direction == SNTK_DIRECTION_ADVERSARIAL)
+      SNTK_TRY(sntk_perturb_adversarial(w->a->ctx, w->perturb, radius,
+                                        sntk_config_int(problem->config, "perturb.ascent_steps"), ascents));
+  }
+  w->ready = (int)direction;
+  return SNTK_OK;
+}
+
+static sntk_status measure(moves *w, sntk_direction direction, double radius, sntk_perturbation *figures) {
+  int64_t ascents;
+  *figures = (sntk_perturbation){.radius = radius, .change = NAN, .lambda_min = NAN, .lambda_share = NAN};
+  SNTK_TRY(point_at(w, direction, radius, &ascents));
+  SNTK_TRY(sntk_perturb_measure(w->a->ctx, w->perturb, radius, figures));
+  figures->ascents = ascents;
+  return SNTK_OK;
+}
+
+/* ---- points ---- */
+
+/* Keys of both kinds of point. */
+static json_t *point_of(moves *w, const char *kind, const char *id, sntk_direction direction) {
+  json_t *point = app_point(w->a, w->problem, kind, id);
+  if (!point) return NULL;
+  double lambda_min = NAN, lambda_max = NAN, norm = NAN;
+  if (w->perturb) sntk_perturb_kernel(w->perturb, &lambda_min, &lambda_max, &norm);
+  json_object_set_new(point, "direction", json_string(direction_names[direction]));
+  json_object_set_new(point, "lambda_min_initial", sntk_json_real(lambda_min));
+  json_object_set_new(point, "lambda_max_initial", sntk_json_real(lambda_max));
+  json_object_set_new(point, "gram_norm", sntk_json_real(norm));
+  if (direction == SNTK_DIRECTION_TRAINING && w->ready == (int)direction)
+    json_object_set_new(point, "weight_movement", sntk_json_real(w->moved));
+  return point;
+}
+
+/* Records a finished or failed point; other failures end the command. */
+static sntk_status record(moves *w, json_t *point, sntk_status status) {
+  app *a = w->a;
+  if (!point) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  if (status != SNTK_OK) app_point_fail(a, point);
+  app_progress_end(a); /* the line must not mix with a record on standard output */
+  const sntk_status recorded = app_record(a, point);
+  app_progress_begin(a);
+  json_decref(point);
+  return recorded;
+}
+
+static sntk_status radius_point(moves *w, sntk_direction direction, double radius) {
+  char *id = app_id(w->id, "direction=%s,radius=%.15g", direction_names[direction], radius);
+  sntk_perturbation f;
+  if (!id) return sntk_fail(w->a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
+  sntk_status status = SNTK_OK;
+  if (!sntk_run_find(w->a->run, "perturb", id)) {
+    const sntk_config *c = w->problem->config;
+    const double began = sntk_seconds();
+    status = measure(w, direction, radius, &f);
+    if (status == SNTK_OK || app_point_failure(status)) {
+      json_t *point = point_of(w, "perturb", id, direction);
+      const double bound =
+          sntk_perturb_bound(radius, w->problem->data->samples, w->problem->network.outputs, w->problem->network.sigma,
+                             sntk_config_real(c, "train.theory_c"), sntk_config_real(c, "train.theory_delta"));
+      const struct {
+        const char *name;
+        double value;
+      } members[] = {{"radius", radius},
+                     {"change", f.change},
+                     {"ratio", f.ratio},
+                     {"relative_change", f.relative},
+                     {"lambda_min", f.lambda_min},
+                     {"lambda_share", f.lambda_share},
+                     {"bound", bound},
+                     {"bound_share", f.change / bound}};
+      for (size_t i = 0; point && i < sizeof members / sizeof *members; i++)
+        json_object_set_new(point, members[i].name, sntk_json_real(members[i].value));
+      if (point && direction == SNTK_DIRECTION_ADVERSARIAL)
+        json_object_set_new(point, "ascents", json_integer((json_int_t)f.ascents));
+      if (point) json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
+      status = record(w, point, status);
+    }
+  }
+  free(id);
+  return status;
+}
+
+/* Does lambda_min keep its share at this radius? A kernel that overflows does not. */
+static sntk_status keeps(moves *w, sntk_direction direction, double radius, double *share, bool *kept) {
+  sntk_perturbation f;
+  const sntk_status status = measure(w, direction, radius, &f);
+  *share = f.lambda_share;
+  *kept = status == SNTK_OK && f.lambda_share >= sntk_config_real(w->problem->config, "perturb.lambda_ratio");
+  return app_point_failure(status) ? SNTK_OK : status;
+}
+
+/* The largest radius found to keep the share next to one that does not, by doubling and bisection. */
+static sntk_status search_region(moves *w, sntk_direction direction, double *radius, bool *beyond, int64_t *tried) {
+  const sntk_config *c = w->problem->config;
+  const double most = sntk_config_real(c, "perturb.max_radius");
+  double low = 0.0, high = most * FIRST_SHARE, share;
+  bool kept = false;
+  *tried = 0;
+  for (;;) {
+    SNTK_TRY(keeps(w, direction, high, &share, &kept));
+    (*tried)++;
+    if (!kept || high >= most) break;
+    low = high;
+    high = fmin(2.0 * high, most);
+  }
+  *beyond = kept;
+  if (kept) low = high;
+  while (low > 0.0 && high > (1.0 + sntk_config_real(c, "perturb.resolution")) * low) {
+    const double middle = sqrt(low * high);
+    SNTK_TRY(keeps(w, direction, middle, &share, &kept));
+    (*tried)++;
+    if (kept)
+      low = middle;
+    else
+      high = middle;
+  }
+  *radius = low;
+  return SNTK_OK;
+}
+
+static sntk_status region_point(moves *w, sntk_direction direction) {
+  char *id = app_id(w->id, "direction=%s", direction_names[direction]);
+  if (!id) return sntk_fail(w->a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
+  sntk_status status = SNTK_OK;
+  if (!sntk_run_find(w->a->run, "perturb_region", id)) {
+    double radius = NAN;
+    bool beyond = false;
+    int64_t tried = 0;
+    const double began = sntk_seconds();
+    status = search_region(w, direction, &radius, &beyond, &tried);
+    if (status == SNTK_OK || app_point_failure(status)) {
+      json_t *point = point_of(w, "perturb_region", id, direction);
+      if (point) {
+        json_object_set_new(point, "region_radius", sntk_json_real(radius));
+        json_object_set_new(point, "region_beyond", json_boolean(beyond)); /* kept at max_radius: at least this */
+        json_object_set_new(point, "trials", json_integer((json_int_t)tried));
+        json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
+      }
+      status = record(w, point, status);
+    }
+  }
+  free(id);
+  return status;
+}
+
+static int64_t perturb_bytes(app *a, const app_problem *problem) {
+  const int64_t bytes = sntk_perturb_bytes(a->ctx, &problem->network, problem->data->samples);
+  if (!sntk_config_bool(problem->config, "perturb.training")) return bytes;
+  return sntk_size_add(bytes, sntk_train_bytes(a->ctx, &problem->network, problem->data->samples, &problem->train));
+}
+
+static sntk_status check_options(app *a, const app_problem *problem) {
+  const sntk_config *c = problem->config;
+  int64_t radii, wanted = 0;
+  sntk_config_reals(c, "perturb.radii", &radii);
+  for (int d = 0; d < DIRECTIONS; d++) wanted += sntk_config_bool(c, direction_keys[d]);
+  if (wanted == 0)
+    return sntk_config_error(a->ctx, c, "perturb.random", SNTK_ERR_CONFIG,
+                             "no direction is asked for; leave one of random, training and adversarial true");
+  if (radii == 0 && !sntk_config_bool(c, "perturb.convex_region"))
+    return sntk_config_error(a->ctx, c, "perturb.radii", SNTK_ERR_CONFIG,
+                             "nothing is asked for: give radii, or convex_region: true");
+  return app_check_memory(a, problem, problem->weights.values ? "network.weights" : "network.width",
+                          perturb_bytes(a, problem));
+}
+
+static sntk_status all_figures(moves *w) {
+  const sntk_config *c = w->problem->config;
+  int64_t count;
+  const double *radii = sntk_config_reals(c, "perturb.radii", &count);
+  for (int d = 0; d < DIRECTIONS; d++) {
+    if (!sntk_config_bool(c, direction_keys[d])) continue;
+    for (int64_t i = 0; i < count; i++) SNTK_TRY(radius_point(w, (sntk_direction)d, radii[i]));
+    if (sntk_config_bool(c, "perturb.convex_region")) SNTK_TRY(region_point(w, (sntk_direction)d));
+  }
+  return SNTK_OK;
+}
+
+static sntk_status grid_point(app *a, int64_t index) {
+  char *id = sntk_config_grid_id(a->config, index);
+  if (!id) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
+  sntk_config *config = NULL;
+  app_problem problem = {0};
+  sntk_status status = sntk_config_grid_point(a->ctx, a->config, index, &config);
+  if (status == SNTK_OK) status = app_problem_create(a, config, true, &problem);
+  if (status == SNTK_OK) status = check_options(a, &problem);
+  moves w = {.a = a, .problem = &problem, .id = id, .ready = -1};
+  if (status == SNTK_OK) status = all_figures(&w);
+  sntk_perturb_free(w.perturb);
+  app_problem_clear(&problem);
+  sntk_config_free(config);
+  free(id);
+  return status;
+}
+
+/* ---- tables ---- */
+
+/* Rows of one law and abscissa share a row, with medians over the seeds. */
+static void print_medians(json_t *points, const char *x, const char *const *headers, int columns,
+                          const char *const *keys, int key_count) {
+  app_name_laws(points, "");
+  app_table *table = app_table_create(columns, headers);
+  for (size_t i = 0; i < json_array_size(points); i++) {
+    const json_t *point = json_array_get(points, i);
+    bool first;
+    const int64_t seeds = app_law_draws(points, i, x, &first);
+    if (!first) continue;
+    app_table_cell(table, "%s", app_text(point, "activation"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "width"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "samples"));
+    app_table_cell(table, "%lld", (long long)app_int(point, "dim"));
+    app_table_number(table, app_real(point, "sigma"));
+    app_table_cell(table, "%s", app_text(point, "direction"));
+    app_table_cell(table, "%lld", (long long)seeds);
+    for (int k = 0; k < key_count; k++) app_table_number(table, app_law_median(points, point, x, keys[k]));
+  }
+  app_table_print(table);
+  app_table_free(table);
+}
+
+static void print_tables(app *a) {
+  static const char *const headers[] = {"activation", "m", "n",           "d",        "sigma",        "direction",
+                                        "seeds",      "R", "|dH|/(R np)", "|dH|/|H|", "lambda share", "of the bound"};
+  static const char *const keys[] = {"radius", "ratio", "relative_change", "lambda_share", "bound_share"};
+  static const char *const region_headers[] = {
+      "activation", "m", "n", "d", "sigma", "direction", "seeds", "convex region's R", "lambda at W0"};
+  static const char *const region_keys[] = {"region_radius", "lambda_min_initial"};
+  static const char *const in_radius[] = {"change", "relative_change"};
+  static const char *const in_width[] = {"ratio", "relative_change", "region_radius"};
+  json_t *points = app_points(a, "perturb"), *regions = app_points(a, "perturb_region");
+  if (!a->options.json) {
+    if (json_array_size(points) > 0)
+      print_medians(points, "radius", headers, (int)(sizeof headers / sizeof *headers), keys,
+                    (int)(sizeof keys / sizeof *keys));
+    if (json_array_size(points) > 0 && json_array_size(regions) > 0) printf("\n");
+    if (json_array_size(regions) > 0)
+      print_medians(regions, "width", region_headers, (int)(sizeof region_headers / sizeof *region_headers),
+                    region_keys, (int)(sizeof region_keys / sizeof *region_keys));
+  }
+  app_print_laws(a, points, "perturb_fit", "radius", "radius", in_radius, sizeof in_radius / sizeof *in_radius);
+  app_print_laws(a, points, "perturb_fit", "network.width", "width", in_width, 2);
+  app_print_laws(a, regions, "perturb_fit", "network.width", "width", in_width + 2, 1);
+  json_decref(points);
+  json_decref(regions);
+}
+
+/* ---- the command ---- */
+
+static sntk_status dry_run(app *a, int64_t count) {
+  double total = 0.0;
+  int64_t most = 0, owned = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (!sntk_shard_owns(a->options.shard, i)) continue;
+    sntk_config *config;
+    app_problem problem = {0};
+    app_estimate estimate;
+    SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
+    sntk_status status = app_problem_create(a, config, true, &problem);
+    if (status == SNTK_OK) status = check_options(a, &problem);
+    if (status == SNTK_OK) status = app_measure(a, &problem, problem.network.width, &estimate);
+    if (status == SNTK_OK) {
+      /* a figure is two walks and a matrix of twice the products; an ascent's step that and a gradient of as much */
+      int64_t radii;
+      sntk_config_reals(config, "perturb.radii", &radii);
+      const double region = sntk_config_bool(config, "perturb.convex_region") ? 18.0 : 0.0;
+      const double figure = 3.0 * estimate.gram_seconds, figures = (double)radii + region;
+      const double steps = (double)sntk_config_int(config, "perturb.ascent_steps");
+      if (sntk_config_bool(config, "perturb.random")) total += figures * figure;
+      if (sntk_config_bool(config, "perturb.training"))
+        total += figures * figure + estimate.step_seconds * (double)problem.train.steps + estimate.eta_seconds;
+      if (sntk_config_bool(config, "perturb.adversarial")) total += figures * (1.0 + 2.0 * steps) * figure;
+      const int64_t bytes = perturb_bytes(a, &problem);
+      if (bytes > most) most = bytes;
+      owned++;
+    }
+    app_problem_clear(&problem);
+    sntk_config_free(config);
+    SNTK_TRY(status);
+  }
+  app_print_dry_run(a, owned, most, total, "from short measurements; training at its full budget of steps");
+  return SNTK_OK;
+}
+
+static sntk_status run(app *a) {
+  const int64_t count = sntk_config_grid_count(a->config);
+  if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
+  SNTK_TRY(app_refuse_save(a));
+  SNTK_TRY(app_open_backend(a));
+  if (a->options.dry_run) return dry_run(a, count);
+  SNTK_TRY(app_run_open(a));
+  a->point_count = count;
+  sntk_status status = SNTK_OK;
+  for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
+    if (!sntk_shard_owns(a->options.shard, i)) continue;
+    a->point_index = i;
+    status = grid_point(a, i);
+  }
+  app_progress_end(a);
+  if (!a->options.quiet) print_tables(a);
+  return app_run_close(a, status);
+}
+
+const app_command app_cmd_perturb = {"perturb", "How far the kernel moves when every neuron moves by at most R.", true,
+                                     run};
