@@ -98,6 +98,7 @@ static sntk_status create(sntk_context *ctx, const sntk_network_options *network
 sntk_status sntk_perturb_create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
                                 int64_t samples, sntk_perturb **perturb) {
   *perturb = NULL;
+  if (!ctx->backend) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "no backend is open in this context");
   sntk_perturb *p = calloc(1, sizeof *p);
   if (!p) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for a perturbation");
   p->ctx = ctx;
@@ -215,12 +216,13 @@ sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const doub
   options.signs = p->signs;
   sntk_network *net = NULL;
   sntk_train_result result = {0};
-  double *before = NULL, *after = NULL, largest = 0.0;
+  double *before = NULL, *after = NULL, *direction = NULL, largest = 0.0;
   *moved = 0.0;
   SNTK_TRY(displace(ctx, p, p->direction, 0.0));
   SNTK_TRY(sntk_network_create(ctx, &options, &net));
   sntk_status status = sntk_train(ctx, net, p->inputs, targets, p->samples, train, &result);
   sntk_train_result_clear(&result);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, "direction", numbers(p), sizeof *direction, (void **)&direction);
   if (status == SNTK_OK) status = sntk_alloc(ctx, "weights", sntk_size_mul(d, step), sizeof *before, (void **)&before);
   if (status == SNTK_OK) status = sntk_alloc(ctx, "weights", sntk_size_mul(d, step), sizeof *after, (void **)&after);
   for (int64_t at = 0; at < m && status == SNTK_OK; at += step) {
@@ -231,7 +233,7 @@ sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const doub
       double square = 0.0;
       for (int64_t k = 0; k < d; k++) {
         const double by = after[k * b + r] - before[k * b + r];
-        p->direction[k * m + at + r] = by;
+        direction[k * m + at + r] = by;
         square += by * by;
       }
       largest = fmax(largest, sqrt(square));
@@ -239,7 +241,9 @@ sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const doub
   }
   if (status == SNTK_OK && !(largest > 0.0))
     status = sntk_fail(ctx, SNTK_ERR_NUMERICAL, "training moved no neuron: there is no direction to take");
-  for (int64_t j = 0; j < numbers(p) && status == SNTK_OK; j++) p->direction[j] /= largest;
+  /* the current one stays where there is none to take its place */
+  for (int64_t j = 0; j < numbers(p) && status == SNTK_OK; j++) p->direction[j] = direction[j] / largest;
+  free(direction);
   free(before);
   free(after);
   sntk_network_free(net);

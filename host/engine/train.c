@@ -32,6 +32,7 @@ typedef struct training {
   double targets_norm, test_norm;
   int64_t history_capacity;
   bool profiling; /* the profiler's bracket is open */
+  bool displaced; /* at the start: the network has been trained before, and its base is not where this run starts */
 } training;
 
 /* Residual and loss from the statistics at hand; a shift beyond the limit moves the base first. */
@@ -79,11 +80,11 @@ static double loss_of(const double *a, const double *b, int64_t count) {
   return 0.5 * distance * distance;
 }
 
-/* H - H(W0) at the weights as they are. From the displacement, as long as the base is W0; a base moves where the change
- * is so large that a difference of matrices serves as well. */
+/* H - H(W0) at the weights as they are, W0 being where the run starts. From the displacement, as long as the base is
+ * W0; a base moves where the change is so large that a difference of matrices serves as well. */
 static sntk_status kernel_change(sntk_context *ctx, training *run, double *change) {
   const int64_t size = run->pass.samples.count * run->pass.outputs;
-  if (run->net->v.layout != SNTK_LAYOUT_PLAIN && !run->net->base_moved)
+  if (run->net->v.layout != SNTK_LAYOUT_PLAIN && !run->net->base_moved && !run->displaced)
     return sntk_pass_gram_change(ctx, run->net, &run->pass, change);
   if (run->net->v.type == SNTK_F64)
     SNTK_TRY(sntk_pass_gram(ctx, run->net, &run->pass, change));
@@ -188,8 +189,9 @@ static void compare(training *run, const double *u, sntk_prediction *prediction)
     square += difference * difference;
   }
   prediction->loss = loss_of(u, run->targets, size);
-  prediction->distance =
-      fmax(isfinite(prediction->distance) ? prediction->distance : 0.0, sqrt(square) / run->targets_norm);
+  /* once infinite, it stays so: a run that grew without bound ends in NaN */
+  const double distance = sqrt(square) / run->targets_norm;
+  if (isnan(prediction->distance) || distance > prediction->distance) prediction->distance = distance;
   if (tests == 0) return;
   prediction->test_loss = loss_of(u + size, o->test_targets, tests);
   prediction->test_distance = distance_of(u + size, run->result->test_outputs, tests) / run->test_norm;
@@ -361,6 +363,7 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
     status = sntk_alloc(ctx, "eigenvalues", size, sizeof(double), (void **)&run.eigenvalues);
   if (status == SNTK_OK) status = sntk_pass_base(ctx, net, &run.pass);
   if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, &run.pass, NULL);
+  run.displaced = run.pass.stats.shift_max > 0.0;
   if (status == SNTK_OK) status = evaluate(ctx, &run);
   if (status == SNTK_OK) {
     result->loss_initial = result->loss;
