@@ -294,10 +294,12 @@ sntk_precision cuda_precision(const sntk_context *, sntk_precision wanted) { ret
 bool cuda_supports(const sntk_context *, sntk_layout) { return true; }
 
 /* Device memory that may be planned for; a limit given by the user holds there too. */
-int64_t cuda_memory(const sntk_context *) {
+int64_t cuda_memory(sntk_context *ctx) {
   size_t free_bytes = 0, total = 0;
-  if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) return 0;
-  return static_cast<int64_t>(free_bytes);
+  const cudaError_t error = cudaMemGetInfo(&free_bytes, &total);
+  if (error == cudaSuccess) return static_cast<int64_t>(free_bytes);
+  fail_cuda(ctx, error, "cudaMemGetInfo", 0);
+  return -1;
 }
 
 /* Columns of a slab of logits: a buffer of about 64 MiB in float32. */
