@@ -428,42 +428,53 @@ sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *r
   return SNTK_OK;
 }
 
-/* One slab, or a whole range where the fused kernel takes it. */
-sntk_status statistics_of(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *fixed_max, sntk_stats *stats) {
+/* By slabs of logits in memory, each of which is looked at. */
+sntk_status statistics_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
+                                const double *fixed_max, sntk_stats *stats) {
+  const int64_t row_count = s->count * (v->outputs + 3), step = slab_columns(s->count, v->count);
+  double *partial = NULL, *out = NULL, *host = NULL;
+  SNTK_TRY(scratch_of(ctx, SLOT_STATS, row_count, &out));
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    logit_slab slab;
+    SNTK_TRY(load_slab(ctx, &part, s, &slab));
+    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(slab_statistics_chunks(part.count), row_count), &partial));
+    CUDA_TRY(ctx, launch_slab_statistics(state_of(ctx)->compute, part, slab, fixed_max, partial, out), part.count);
+    SNTK_TRY(receive(ctx, out, row_count, &host));
+    SNTK_TRY(merge_rows(ctx, v, host, stats));
+  }
+  return SNTK_OK;
+}
+
+/* Rows of the fused kernel, merged where its sizes leave no doubt of its logits, else taken again slab by slab. */
+sntk_status merge_fused(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *fixed_max,
+                        const double *rows, sntk_stats *stats) {
+  for (int64_t i = 0; i < s->count; i++) {
+    const double shift = rows[i * (v->outputs + 3) + 2];
+    if (shift >= LOOK_CLOSER && isfinite(shift)) return statistics_by_slabs(ctx, v, s, fixed_max, stats);
+  }
+  return merge_rows(ctx, v, rows, stats);
+}
+
+sntk_status statistics_of(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *fixed_max,
+                          sntk_stats *stats) {
   cuda_state *state = state_of(ctx);
   const forward_plan plan = plan_forward(state->limits, *v, s->count);
   const int64_t row_count = s->count * (v->outputs + 3);
   double *partial = NULL, *out = NULL, *host = NULL;
+  if (!plan.fused) return statistics_by_slabs(ctx, v, s, fixed_max, stats);
   SNTK_TRY(scratch_of(ctx, SLOT_STATS, row_count, &out));
-  if (plan.fused) {
-    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(plan.chunks, row_count), &partial));
-    CUDA_TRY(ctx, launch_forward(state->compute, plan, *v, s->x, s->count, fixed_max, partial, out), v->count);
-  } else {
-    logit_slab slab;
-    SNTK_TRY(load_slab(ctx, v, s, &slab));
-    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(slab_statistics_chunks(v->count), row_count), &partial));
-    CUDA_TRY(ctx, launch_slab_statistics(state->compute, *v, slab, fixed_max, partial, out), v->count);
-  }
+  SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(plan.chunks, row_count), &partial));
+  CUDA_TRY(ctx, launch_forward(state->compute, plan, *v, s->x, s->count, fixed_max, partial, out), v->count);
   SNTK_TRY(receive(ctx, out, row_count, &host));
-  return merge_rows(ctx, v, host, stats);
-}
-
-/* Columns at a time: all where the fused kernel takes them and its partials stay small, else slabs. */
-int64_t statistics_columns(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s) {
-  const forward_plan plan = plan_forward(state_of(ctx)->limits, *v, s->count);
-  return plan.fused ? v->count : slab_columns(s->count, v->count);
+  return merge_fused(ctx, v, s, fixed_max, host, stats);
 }
 
 sntk_status cuda_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, sntk_stats *stats) {
   range named(ctx, "forward");
   double *fixed_max = NULL;
   if (v->layout != SNTK_LAYOUT_PLAIN) SNTK_TRY(send(ctx, SLOT_SAMPLES, stats->max, s->count, &fixed_max));
-  const int64_t step = statistics_columns(ctx, v, s);
-  for (int64_t at = 0; at < v->count; at += step) {
-    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
-    SNTK_TRY(statistics_of(ctx, &part, s, fixed_max, stats));
-  }
-  return SNTK_OK;
+  return statistics_of(ctx, v, s, fixed_max, stats);
 }
 
 /* float64 throughout: the base widened slab by slab into a plain network. Pairs share their base: sums count twice, signed sums cancel exactly. */
@@ -705,7 +716,7 @@ sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const f
   const double *result = reinterpret_cast<const double *>(f.host + f.pull_bytes + f.max_bytes);
   norms[0] += result[0];
   norms[1] += result[1];
-  return merge_rows(ctx, v, result + 2, next);
+  return merge_fused(ctx, v, s, f.max, result + 2, next);
 }
 
 sntk_status cuda_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta, double norms[2], sntk_stats *next) {

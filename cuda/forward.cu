@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   R acc2[A2][A2];
   tile_zero<R, A2, A2>(acc2);
 
-  R check = R(0); /* of the weights, by the first tile of samples alone */
+  R check = R(0); /* sizes of the weights, by the first tile of samples alone, and of the inputs, by the first chunk */
   /* two stages: the next tile comes while this one is worked on */
   const int64_t ahead = a.stages == 2 ? TN : 0;
   if (ahead) load_tile(0, chunk0);
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
       __pipeline_wait_prior(0);
     __syncthreads();
 
-    if (sample0 == 0) check = zero_times<TILE_THREADS>(ws + stage * weight_tile, TN, M * dp, TN, check);
+    if (sample0 == 0) check = add_sizes<TILE_THREADS>(ws + stage * weight_tile, TN, M * dp, TN, check);
     R acc[M][TI][TJ];
 #pragma unroll
     for (int w = 0; w < M; w++) {
@@ -192,7 +192,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
     if (ahead) stage = 1 - stage;
   }
 
-  const bool finite = sample0 != 0 || !__syncthreads_or(check != R(0));
+  if (chunk_index == 0) check = add_sizes<TILE_THREADS>(xs, X_STEP, dp / V, TS * V, check);
+  const double least = sample0 == 0 || chunk_index == 0 ? least_shift(check) : 0.0;
   /* the lanes of a row meet */
   const int64_t width = a.outputs + 3;
   double *out = a.partial + (chunk_index * a.samples + sample0) * width;
@@ -211,7 +212,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
     if (tx == 0 && row < rows) {
       out[row * width + 0] = max[i];
       out[row * width + 1] = whole;
-      out[row * width + 2] = finite ? shift : R(INFINITY);
+      out[row * width + 2] = shift > least ? shift : least;
       if (ONE) out[row * width + 3] = signed_sum;
     }
   }

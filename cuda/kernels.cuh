@@ -37,6 +37,10 @@ struct forward_plan {
 };
 forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, int64_t samples);
 
+/* In place of the largest shift: the weights or the inputs are so large that a logit may have overflowed to -inf, which
+ * softmax and exp would take for a neuron that adds nothing. launch_slab_statistics looks at each logit. */
+constexpr double LOOK_CLOSER = 0x1p100;
+
 /* Partial statistics of every chunk, merged in order. partial: chunks x samples x (p + 3) float64; out: samples x (p + 3) float64, rows of
  * (max, sum, largest shift, t...). fixed_max: samples float64, for layouts with a base. */
 cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,

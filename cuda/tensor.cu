@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
     max[i] = RUNNING_MAX ? lowest<float>() : LAYOUT != SNTK_LAYOUT_PLAIN && ACT == SNTK_SOFTMAX && row < a.samples ? static_cast<float>(a.fixed_max[row]) : 0.0f;
     sum[i] = t[i] = widest[i] = 0.0f;
   }
-  float check = 0.0f; /* of the weights, by the first tile of samples alone */
+  float check = 0.0f; /* as in forward.cu */
   load_tile(0, chunk0);
   int stage = 0;
   for (int64_t column = chunk0; column < chunk1; column += TN) {
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
       __pipeline_wait_prior(0);
     }
     __syncthreads();
-    if (sample0 == 0) check = zero_times<THREADS>(ws + stage * weight_tile, S::w_ld, M * dp, TN, check);
+    if (sample0 == 0) check = add_sizes<THREADS>(ws + stage * weight_tile, S::w_ld, M * dp, TN, check);
     float acc[M][2][NT][4];
 #pragma unroll
     for (int w = 0; w < M; w++) logits<NT>(xs + warp_row * ld, ld, ws + stage * weight_tile + w * dp * S::w_ld, S::w_ld, dp, acc[w]);
@@ -194,7 +194,8 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
     __syncthreads();
     stage = 1 - stage;
   }
-  const bool finite = sample0 != 0 || !__syncthreads_or(check != 0.0f);
+  if (chunk_index == 0) check = add_sizes<THREADS>(xs, ld, TS, dp, check);
+  const double least = sample0 == 0 || chunk_index == 0 ? least_shift(check) : 0.0;
   double *out = a.partial_rows + (chunk_index * a.samples + sample0) * 4;
 #pragma unroll
   for (int i = 0; i < ROWS; i++) {
@@ -209,7 +210,7 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
     if (thread % 4 == 0 && row < rows) {
       out[row * 4 + 0] = max[i];
       out[row * 4 + 1] = whole;
-      out[row * 4 + 2] = finite ? shift : INFINITY;
+      out[row * 4 + 2] = shift > least ? shift : least;
       out[row * 4 + 3] = signed_sum;
     }
   }

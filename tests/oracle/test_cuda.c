@@ -11,6 +11,7 @@
  */
 #include "operations.h"
 
+#include <float.h>
 #include <stdio.h>
 
 /* A thread adds up to 8192 columns, tile after tile of at least 32 columns, each of which may raise the maximum. An
@@ -353,6 +354,53 @@ static void large_logits(void **state) {
     }
 }
 
+/* The status of statistics, and for layouts with a base those against its maximum of zero. */
+static sntk_status status_of_statistics(sntk_context *ctx, const problem *q) {
+  const sntk_neurons v = device_view(ctx, q);
+  const sntk_samples samples = device_samples(ctx, q);
+  double *max = reals(q->s.n), *sum = reals(q->s.n), *t = reals(q->s.n * q->s.p);
+  sntk_stats stats = empty_stats(q, max, sum, t);
+  if (q->layout != SNTK_LAYOUT_PLAIN) memset(max, 0, (size_t)q->s.n * sizeof *max);
+  return ctx->backend->statistics(ctx, &v, &samples, &stats);
+}
+
+/* One column of finite weights, of the base or of a shift, whose logits are `logit` times the largest number. */
+static problem *overflowing(shape s, int activation, int layout, int type, int where, double logit) {
+  problem *q = cuda_problem(s, activation, layout, type, 3, 0.5);
+  const double input = type == SNTK_F32 ? 0x1p40 : 0x1p400, largest = type == SNTK_F32 ? FLT_MAX : DBL_MAX;
+  double *const to = where ? q->shift[where - 1] : q->base;
+  memset(q->base, 0, (size_t)(s.d * s.count) * sizeof *q->base);
+  for (int h = 0; h < 2; h++) memset(q->shift[h], 0, (size_t)(s.d * s.count) * sizeof **q->shift);
+  for (int64_t i = 0; i < s.n; i++)
+    for (int64_t k = 0; k < s.d; k++) q->x[i * s.d + k] = k == 0 ? input : 0.0;
+  to[s.count / 2] = rounded(q->type, logit * (largest / input));
+  return q;
+}
+
+/* A logit beyond the type's range is an overflow, whatever its sign, and one just within is none: also where the
+ * activation would make nothing of it. As the cpu backend has it, in the fused kernels and over a slab. */
+static void logits_that_overflow(void **state) {
+  (void)state;
+  static const shape shapes[] = {{3, 2, 130, 2, 3}, {130, 3, 70, 1, 1}, {2, 1200, 33, 1, 3}};
+  static const double logits[] = {-4.0, 4.0, -0.25};
+  for (int64_t k = 0; k < LENGTH(shapes); k++)
+    for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP; activation++)
+      for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++)
+        for (int type = SNTK_F32; type <= SNTK_F64; type++)
+          for (int64_t at = 0; at < LENGTH(logits) * (layout + 1); at++) {
+            const int where = (int)(at / LENGTH(logits));
+            const double logit = logits[at % LENGTH(logits)];
+            if (where && fabs(logit) < 1.0) continue; /* a shift so large has the base moved, and then is none */
+            const problem *q = overflowing(shapes[k], activation, layout, type, where, logit);
+            const sntk_status expected = fabs(logit) < 1.0 ? SNTK_OK : SNTK_ERR_OVERFLOW;
+            assert_status(global.cpu, status_of_statistics(global.cpu, q), expected);
+            assert_status(global.cuda, status_of_statistics(global.cuda, q), expected);
+            if (global.tensor && type == SNTK_F32)
+              assert_status(global.tensor, status_of_statistics(global.tensor, q), expected);
+            device_clear();
+          }
+}
+
 /* Beyond a shift of 60 the engine moves the base; it must be told of the shift, and not of an overflow. */
 static void shifts_too_large_for_expm1_are_seen(void **state) {
   (void)state;
@@ -477,6 +525,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_teardown(random_numbers_are_those_of_ref_and_cpu, device_teardown),
       cmocka_unit_test_teardown(numbers_that_are_not_finite_are_reported, device_teardown),
       cmocka_unit_test_teardown(large_logits, device_teardown),
+      cmocka_unit_test_teardown(logits_that_overflow, device_teardown),
       cmocka_unit_test_teardown(shifts_too_large_for_expm1_are_seen, device_teardown),
       cmocka_unit_test_teardown(streamed_and_stored_networks_agree, device_teardown),
   };
