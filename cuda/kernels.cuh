@@ -108,6 +108,18 @@ cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samp
 /* u(i + n l, offset + j) = factor_i slope_ij (flip A_lj - f_il). factor: samples, f: samples x p, float64. */
 cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope, const double *factor,
                             const double *f, double flip, void *u, int64_t ld, int64_t offset);
+/* The change of the features against the base, and their middle; z, d1, d2 of the slab are logits. coefficients: rows of
+ * 3 + 2 p float64: max, what exp(z - max) is multiplied with, delta, f of the base, df (zeros unless softmax). `half`
+ * picks the shift, and the sign with it. du, um as in launch_features. */
+cudaError_t launch_feature_change(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, int half,
+                                  const double *coefficients, void *du, void *um, int64_t ld, int64_t offset);
+/* The slab's z becomes sum_l v_l w_l: w = u (both (samples p) x b without gaps), or with bands (samples float64) A_l /
+ * (2 band root) where the logit, z + d1, is smaller than the band. */
+cudaError_t launch_kernel_pull(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, const void *pulled,
+                               const void *u, const double *band, double root);
+/* Adds factor_i times the sum of v_(il) slope_i over the slab to sums (samples x p), float64. */
+cudaError_t launch_slope_sums(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
+                              const void *pulled, const double *factor, double *sums);
 
 /* ---- reduce.cu ---- */
 
@@ -117,6 +129,8 @@ cudaError_t launch_merge(cudaStream_t stream, const double *partial, int64_t chu
 cudaError_t launch_sum_pairs(cudaStream_t stream, const double *pairs, int64_t count, double *out);
 /* gram (row-major lower triangle, rows x rows) += product (float, same triangle). */
 cudaError_t launch_add_lower(cudaStream_t stream, const float *product, int64_t rows, double *gram);
+/* to = from, float64 to float. */
+cudaError_t launch_narrow(cudaStream_t stream, const double *from, int64_t count, float *to);
 /* gram *= k (samples x samples, lower triangle) blockwise, then mirrored. */
 cudaError_t launch_hadamard(cudaStream_t stream, const double *k, int64_t samples, int64_t outputs, double *gram);
 /* float64 x -> real. */

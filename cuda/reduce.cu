@@ -68,6 +68,10 @@ __global__ void __launch_bounds__(THREADS) add_lower_kernel(const float *product
     if (at % rows <= at / rows) gram[at] += static_cast<double>(product[at]);
 }
 
+__global__ void __launch_bounds__(THREADS) narrow_kernel(const double *from, int64_t count, float *to) {
+  for (int64_t at = first_item(); at < count; at += item_step()) to[at] = static_cast<float>(from[at]);
+}
+
 __global__ void __launch_bounds__(THREADS) hadamard_kernel(const double *k, int64_t samples, int64_t size, double *gram) {
   for (int64_t at = first_item(); at < size * size; at += item_step()) {
     const int64_t a = at / size, c = at % size;
@@ -150,6 +154,10 @@ cudaError_t launch_sum_pairs(cudaStream_t stream, const double *pairs, int64_t c
 
 cudaError_t launch_add_lower(cudaStream_t stream, const float *product, int64_t rows, double *gram) {
   return launch(add_lower_kernel, dim3(blocks_for(rows * rows, THREADS)), dim3(THREADS), 0, stream, product, rows, gram);
+}
+
+cudaError_t launch_narrow(cudaStream_t stream, const double *from, int64_t count, float *to) {
+  return launch(narrow_kernel, dim3(blocks_for(count, THREADS)), dim3(THREADS), 0, stream, from, count, to);
 }
 
 cudaError_t launch_hadamard(cudaStream_t stream, const double *k, int64_t samples, int64_t outputs, double *gram) {
