@@ -26,7 +26,7 @@ namespace {
 /* ---- state ---- */
 
 /* Buffers grown on demand and kept. */
-enum scratch_slot { SLOT_PARTIAL, SLOT_STATS, SLOT_PULL, SLOT_NORMS, SLOT_GRADIENT, SLOT_Z, SLOT_D1, SLOT_D2, SLOT_V, SLOT_PRODUCT, SLOT_WIDE, SLOT_SAMPLES, SLOT_WORK, SLOTS };
+enum scratch_slot { SLOT_PARTIAL, SLOT_STATS, SLOT_PULL, SLOT_NORMS, SLOT_GRADIENT, SLOT_Z, SLOT_D1, SLOT_D2, SLOT_V, SLOT_PRODUCT, SLOT_WIDE, SLOT_SAMPLES, SLOT_WORK, SLOT_PADDED, SLOTS };
 
 /* When a slab of features, or the two of a change, may be written again. */
 struct slab_use {
@@ -54,6 +54,7 @@ struct cuda_state {
   cusolverDnHandle_t solver;
   void *scratch[SLOTS];
   int64_t scratch_bytes[SLOTS];
+  sntk_samples padded; /* what stands padded in SLOT_PADDED; x NULL: nothing */
   void *pinned;
   int64_t pinned_bytes;
   cudaGraphExec_t step; /* a training step recorded as a graph, valid for step_of; NULL: none */
@@ -204,10 +205,12 @@ void cuda_free(sntk_context *ctx, void *pointer) {
     if (use.u == pointer) use.u = NULL;
     if (use.other == pointer) use.other = NULL;
   }
+  state->padded.x = NULL; /* its memory may be another's soon */
   cudaFree(pointer); /* waits for the work that uses it */
 }
 
 sntk_status cuda_upload(sntk_context *ctx, void *to, const void *from, int64_t bytes) {
+  state_of(ctx)->padded.x = NULL; /* they may be the samples */
   /* the zero fill of a fresh buffer may still be under way on the stream */
   CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute), bytes);
   return synchronize(ctx);
@@ -316,7 +319,8 @@ int64_t cuda_scratch_bytes(const sntk_context *, int64_t samples, int64_t dim, i
   const int64_t logits = sntk_size_mul(sntk_size_mul(sntk_size_mul(samples, b), 4), static_cast<int64_t>(sntk_type_size(type)));
   const int64_t columns = sntk_size_mul(sntk_size_mul(dim, 3 * b), sizeof(double));
   const int64_t rows = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 3)), 1024 * static_cast<int64_t>(sizeof(double)));
-  return sntk_size_add(sntk_size_add(logits, columns), rows);
+  const int64_t padded = sntk_size_mul(sntk_size_mul(samples, padded_dim(type, dim)), static_cast<int64_t>(sntk_type_size(type)));
+  return sntk_size_add(sntk_size_add(sntk_size_add(logits, columns), rows), padded);
 }
 
 /* ---- random numbers ---- */
@@ -430,6 +434,24 @@ sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *r
   return SNTK_OK;
 }
 
+/* The samples for the fused passes. Padded once, until something is uploaded or freed: a descent comes back with the
+ * same ones. */
+sntk_status padded_samples(sntk_context *ctx, const sntk_samples *s, const void **x, int64_t *ld) {
+  cuda_state *state = state_of(ctx);
+  const sntk_samples &known = state->padded;
+  *ld = padded_dim(s->type, s->dim);
+  *x = s->x;
+  if (*ld == s->dim) return SNTK_OK;
+  void *to = NULL;
+  SNTK_TRY(scratch(ctx, SLOT_PADDED, sntk_size_mul(s->count * *ld, static_cast<int64_t>(sntk_type_size(s->type))), &to));
+  *x = to;
+  if (known.x == s->x && known.count == s->count && known.dim == s->dim && known.type == s->type) return SNTK_OK;
+  state->padded.x = NULL;
+  CUDA_TRY(ctx, launch_pad(state->compute, s->type, s->x, s->count, s->dim, *ld, to), s->count);
+  state->padded = *s;
+  return SNTK_OK;
+}
+
 /* By slabs of logits in memory, each of which is looked at. */
 sntk_status statistics_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
                                 const double *fixed_max, sntk_stats *stats) {
@@ -467,7 +489,10 @@ sntk_status statistics_of(sntk_context *ctx, const sntk_neurons *v, const sntk_s
   if (!plan.fused) return statistics_by_slabs(ctx, v, s, fixed_max, stats);
   SNTK_TRY(scratch_of(ctx, SLOT_STATS, row_count, &out));
   SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(plan.chunks, row_count), &partial));
-  CUDA_TRY(ctx, launch_forward(state->compute, plan, *v, s->x, s->count, fixed_max, partial, out), v->count);
+  const void *x = NULL;
+  int64_t ld_x = 0;
+  SNTK_TRY(padded_samples(ctx, s, &x, &ld_x));
+  CUDA_TRY(ctx, launch_forward(state->compute, plan, *v, x, ld_x, s->count, fixed_max, partial, out), v->count);
   SNTK_TRY(receive(ctx, out, row_count, &host));
   return merge_fused(ctx, v, s, fixed_max, host, stats);
 }
@@ -571,12 +596,17 @@ sntk_status gradient_fused(sntk_context *ctx, const gradient_plan &plan, const s
                            double eta, void *const out[2], int64_t ld, double norms[2]) {
   cuda_state *state = state_of(ctx);
   void *coefficients = NULL, *partial = NULL;
+  const void *x = NULL;
+  int64_t ld_x = 0;
   double *norm_partials = NULL;
+  SNTK_TRY(padded_samples(ctx, s, &x, &ld_x));
   SNTK_TRY(send_pull(ctx, v, s->count, pull, plan.pp + 2, &coefficients));
   if (plan.splits > 1)
     SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(plan.splits * halves(v), v->dim * v->count), static_cast<int64_t>(sntk_type_size(v->type))), &partial));
   if (mode == GRADIENT_DESCEND) SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 + 2 * gradient_norm_pairs(plan, *v), &norm_partials));
-  CUDA_TRY(ctx, launch_gradient(state->compute, plan, *v, s->x, s->count, coefficients, mode, eta, out, ld, partial, norm_partials ? norm_partials + 2 : NULL, norm_partials),
+  CUDA_TRY(ctx,
+           launch_gradient(state->compute, plan, *v, x, ld_x, s->count, coefficients, mode, eta, out, ld, partial,
+                           norm_partials ? norm_partials + 2 : NULL, norm_partials),
            v->count);
   return mode == GRADIENT_DESCEND ? add_norms(ctx, norm_partials, norms) : SNTK_OK;
 }
@@ -628,6 +658,8 @@ struct fused_step {
   forward_plan forward;
   int64_t width, rows;                         /* reals of a sample's coefficients, doubles of its statistics */
   int64_t pull_bytes, max_bytes, result_bytes; /* of the pinned buffer, in this order */
+  const void *x; /* padded */
+  int64_t ld_x;
   char *host;
   void *pull, *partial_gradient;
   double *max, *result, *partial_norms, *partial_rows; /* result: the pair of norms, then the rows of statistics */
@@ -641,9 +673,12 @@ sntk_status enqueue_step(sntk_context *ctx, const fused_step &f, const sntk_neur
   if (f.max_bytes > 0)
     CUDA_TRY(ctx, cudaMemcpyAsync(f.max, f.host + f.pull_bytes, static_cast<size_t>(f.max_bytes), cudaMemcpyHostToDevice, state->compute), f.max_bytes);
   CUDA_TRY(ctx,
-           launch_gradient(state->compute, f.gradient, *v, s->x, s->count, f.pull, GRADIENT_DESCEND, eta, out, v->ld, f.partial_gradient, f.partial_norms, f.result),
+           launch_gradient(state->compute, f.gradient, *v, f.x, f.ld_x, s->count, f.pull, GRADIENT_DESCEND, eta, out,
+                           v->ld, f.partial_gradient, f.partial_norms, f.result),
            v->count);
-  CUDA_TRY(ctx, launch_forward(state->compute, f.forward, *v, s->x, s->count, f.max, f.partial_rows, f.result + 2), v->count);
+  CUDA_TRY(ctx,
+           launch_forward(state->compute, f.forward, *v, f.x, f.ld_x, s->count, f.max, f.partial_rows, f.result + 2),
+           v->count);
   CUDA_TRY(ctx,
            cudaMemcpyAsync(f.host + f.pull_bytes + f.max_bytes, f.result, static_cast<size_t>(f.result_bytes), cudaMemcpyDeviceToHost, state->compute),
            f.result_bytes);
@@ -678,7 +713,7 @@ sntk_status run_step(sntk_context *ctx, const fused_step &f, const sntk_neurons 
   key.x = s->x;
   key.samples = s->count;
   key.eta = eta;
-  const void *const buffers[8] = {f.host, f.pull, f.partial_gradient, f.max, f.result, f.partial_norms, f.partial_rows, NULL};
+  const void *const buffers[8] = {f.host, f.pull, f.partial_gradient, f.max, f.result, f.partial_norms, f.partial_rows, f.x};
   memcpy(key.buffers, buffers, sizeof buffers);
   if (memcmp(&key, &state->step_of, sizeof key) != 0) {
     if (state->step) CUDA_TRY(ctx, cudaGraphExecDestroy(state->step), 0);
@@ -711,6 +746,7 @@ sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const f
   SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(forward.chunks, f.rows), &f.partial_rows));
   if (gradient.splits > 1)
     SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(gradient.splits * halves(v), v->dim * v->count), size), &f.partial_gradient));
+  SNTK_TRY(padded_samples(ctx, s, &f.x, &f.ld_x));
   fill_pull(v, n, pull, f.width, f.host);
   if (f.max_bytes > 0) memcpy(f.host + f.pull_bytes, next->max, static_cast<size_t>(n) * sizeof(double));
   SNTK_TRY(run_step(ctx, f, v, s, eta));
@@ -888,9 +924,9 @@ sntk_status cuda_gram_add(sntk_context *ctx, sntk_precision type, const void *u,
   return end_update(ctx, u, NULL);
 }
 
-/* Rows of max, factor of exp(z - max) in the features, delta, f of the base and df. */
+/* Rows as launch_feature_change takes them. */
 sntk_status send_change(sntk_context *ctx, const sntk_neurons *v, int64_t n, const sntk_change *change, double **out) {
-  const int64_t p = v->outputs, width = 3 + 2 * p;
+  const int64_t p = v->outputs, width = 4 + 2 * p;
   const bool softmax = v->activation == SNTK_SOFTMAX;
   const double root = sqrt(static_cast<double>(v->width));
   double *host = NULL;
@@ -900,9 +936,10 @@ sntk_status send_change(sntk_context *ctx, const sntk_neurons *v, int64_t n, con
     row[0] = softmax ? change->max[i] : 0.0;
     row[1] = softmax ? root / change->sum0[i] : 1.0 / root;
     row[2] = softmax ? change->delta[i] : 0.0;
+    row[3] = 1.0 / (1.0 + row[2]);
     for (int64_t l = 0; l < p; l++) {
-      row[3 + l] = softmax ? change->f0[i * p + l] : 0.0;
-      row[3 + p + l] = softmax ? change->df[i * p + l] : 0.0;
+      row[4 + l] = softmax ? change->f0[i * p + l] : 0.0;
+      row[4 + p + l] = softmax ? change->df[i * p + l] : 0.0;
     }
   }
   const sntk_status status = send(ctx, SLOT_PULL, host, n * width, out);

@@ -156,17 +156,17 @@ __global__ void __launch_bounds__(THREADS)
   for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
        at += static_cast<int64_t>(gridDim.x) * THREADS) {
     const int64_t i = at / b, j = at % b;
-    const double *c = coefficients + i * (3 + 2 * outputs);
-    const R delta = static_cast<R>(c[2]), factor = static_cast<R>(c[1]), base = z[at], shift = d[at];
+    const double *c = coefficients + i * (4 + 2 * outputs);
+    const R factor = static_cast<R>(c[1]), base = z[at], shift = d[at];
     const R size = factor * slope(activation, base, exp_shift(static_cast<R>(c[0])));
     R change; /* of the slope, over `size`; relu: times the factor */
     if (activation == SNTK_RELU)
       change = factor * slope(activation, base + shift, R(0)) - size;
     else
-      change = (expm1_short(shift) - delta) / (R(1) + delta);
+      change = (expm1_short(shift) - static_cast<R>(c[2])) * static_cast<R>(c[3]);
     for (int64_t l = 0; l < outputs; l++) {
-      const R a = flip * R(signs[l * ld_signs + j]), f0 = static_cast<R>(c[3 + l]),
-              df = static_cast<R>(c[3 + outputs + l]);
+      const R a = flip * R(signs[l * ld_signs + j]), f0 = static_cast<R>(c[4 + l]),
+              df = static_cast<R>(c[4 + outputs + l]);
       const R by = activation == SNTK_RELU ? change * a : size * (change * (a - (f0 + df)) - df);
       const int64_t to = (i + samples * l) * ld + offset + j;
       du[to] = by;

@@ -28,7 +28,7 @@ struct forward_arguments {
   const int8_t *signs;
   int64_t ld, ld_signs, count, samples, chunk;
   unsigned sample_tiles;
-  int dim, dp, outputs, pp, stages;
+  int dim, ld_x, dp, outputs, pp, stages;
   const double *fixed_max;
   double *partial; /* chunks x samples x (outputs + 3) */
 };
@@ -62,8 +62,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   R *factor = es + (ONE ? 0 : exponentials<S>(pp)); /* ONE: unused; TS */
 
   const int64_t rows = a.samples - sample0 < TS ? a.samples - sample0 : TS;
-  copy_async<R>(xs, V, X_STEP, TS, dp, deal<R, TILE_THREADS>(dp, thread), static_cast<const R *>(a.x) + sample0 * a.dim,
-                a.dim, rows, a.dim);
+  copy_async<R>(xs, V, X_STEP, TS, dp, deal<R, TILE_THREADS>(dp, thread),
+                static_cast<const R *>(a.x) + sample0 * a.ld_x, a.ld_x, rows, a.ld_x);
   const copy_turns weight_turns = deal<R, TILE_THREADS>(TN, thread);
   auto load_tile = [&](int stage, int64_t column) {
 #pragma unroll
@@ -365,9 +365,9 @@ forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, in
 }
 
 cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x,
-                           int64_t samples, const double *fixed_max, double *partial, double *out) {
+                           int64_t ld_x, int64_t samples, const double *fixed_max, double *partial, double *out) {
   if (plan.tensor) {
-    const cudaError_t error = launch_tensor_forward(stream, plan, v, x, samples, fixed_max, partial);
+    const cudaError_t error = launch_tensor_forward(stream, plan, v, x, ld_x, samples, fixed_max, partial);
     return error == cudaSuccess ? launch_merge(stream, partial, plan.chunks, samples, v.outputs, out) : error;
   }
   forward_arguments a = {};
@@ -382,6 +382,7 @@ cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const 
   a.samples = samples;
   a.chunk = plan.chunk;
   a.dim = static_cast<int>(v.dim);
+  a.ld_x = static_cast<int>(ld_x);
   a.dp = plan.dp;
   a.outputs = static_cast<int>(v.outputs);
   a.pp = plan.pp;

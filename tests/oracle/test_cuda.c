@@ -735,6 +735,30 @@ static void results_repeat_to_the_last_bit(void **state) {
   digest(&all, sizeof all);
 }
 
+/* Samples that are uploaded anew to where others stood: nothing that a backend keeps of those may be left. Inputs of 5:
+ * their rows are no whole vectors. */
+static void samples_may_change_in_place(void **state) {
+  (void)state;
+  sntk_context *ctx = global.cuda;
+  const shape s = {70, 5, 33, 1, 3};
+  for (int type = SNTK_F32; type <= SNTK_F64; type++) {
+    const problem *q = cuda_problem(s, SNTK_SOFTMAX, SNTK_LAYOUT_PLAIN, type, 51, 0.5),
+                  *other = cuda_problem(s, SNTK_SOFTMAX, SNTK_LAYOUT_PLAIN, type, 52, 0.5);
+    const sntk_neurons v = device_view(ctx, q);
+    void *x = device_matrix(ctx, q->type, other->x, s.n, s.d, 0), *x64 = to_device(ctx, other->x, s.n * s.d * 8);
+    const sntk_samples samples = {.count = s.n, .dim = s.d, .type = q->type, .x = x, .x64 = x64};
+    double *max = reals(s.n), *sum = reals(s.n), *t = reals(s.n);
+    sntk_stats stats = empty_stats(q, max, sum, t);
+    assert_ok(ctx, ctx->backend->statistics(ctx, &v, &samples, &stats));
+    assert_ok(ctx, ctx->backend->upload(ctx, x, padded(q->type, q->x, s.n, s.d, 0),
+                                        s.n * s.d * (int64_t)sntk_type_size(q->type)));
+    assert_ok(ctx, ctx->backend->upload(ctx, x64, q->x, s.n * s.d * 8));
+    check_statistics(ctx, q, &v, &samples);
+    check_gradient(ctx, q, &v, &samples);
+    device_clear();
+  }
+}
+
 /* ---- networks, through the engine ---- */
 
 /* A network that is stored, and one whose weights are made anew for each slab: the same numbers, and those of the cpu
@@ -801,6 +825,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_teardown(changes_softmax, device_teardown),
       cmocka_unit_test_teardown(changes_relu, device_teardown),
       cmocka_unit_test_teardown(changes_exp, device_teardown),
+      cmocka_unit_test_teardown(samples_may_change_in_place, device_teardown),
       cmocka_unit_test_teardown(tensor_cores, device_teardown),
       cmocka_unit_test_teardown(random_numbers_are_those_of_ref_and_cpu, device_teardown),
       cmocka_unit_test_teardown(numbers_that_are_not_finite_are_reported, device_teardown),
