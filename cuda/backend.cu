@@ -26,11 +26,11 @@ namespace {
 /* ---- state ---- */
 
 /* Buffers grown on demand and kept. */
-enum scratch_slot { SLOT_PARTIAL, SLOT_STATS, SLOT_PULL, SLOT_NORMS, SLOT_GRADIENT, SLOT_Z, SLOT_D1, SLOT_D2, SLOT_V, SLOT_PRODUCT, SLOT_WIDE, SLOT_SAMPLES, SLOT_WORK, SLOTS };
+enum scratch_slot { SLOT_PARTIAL, SLOT_STATS, SLOT_PULL, SLOT_NORMS, SLOT_GRADIENT, SLOT_Z, SLOT_D1, SLOT_D2, SLOT_V, SLOT_PRODUCT, SLOT_WIDE, SLOT_SAMPLES, SLOT_WORK, SLOT_PADDED, SLOTS };
 
-/* When a slab of features may be written again. */
+/* When a slab of features, or the two of a change, may be written again. */
 struct slab_use {
-  const void *u;
+  const void *u, *other; /* NULL: none */
   cudaEvent_t read;
 };
 
@@ -54,6 +54,7 @@ struct cuda_state {
   cusolverDnHandle_t solver;
   void *scratch[SLOTS];
   int64_t scratch_bytes[SLOTS];
+  sntk_samples padded; /* what stands padded in SLOT_PADDED; x NULL: nothing */
   void *pinned;
   int64_t pinned_bytes;
   cudaGraphExec_t step; /* a training step recorded as a graph, valid for step_of; NULL: none */
@@ -200,12 +201,16 @@ sntk_status cuda_alloc(sntk_context *ctx, const char *what, int64_t bytes, void 
 
 void cuda_free(sntk_context *ctx, void *pointer) {
   cuda_state *state = state_of(ctx);
-  for (int i = 0; i < 2; i++)
-    if (state->slabs[i].u == pointer) state->slabs[i].u = NULL;
+  for (slab_use &use : state->slabs) {
+    if (use.u == pointer) use.u = NULL;
+    if (use.other == pointer) use.other = NULL;
+  }
+  state->padded.x = NULL; /* its memory may be another's soon */
   cudaFree(pointer); /* waits for the work that uses it */
 }
 
 sntk_status cuda_upload(sntk_context *ctx, void *to, const void *from, int64_t bytes) {
+  state_of(ctx)->padded.x = NULL; /* they may be the samples */
   /* the zero fill of a fresh buffer may still be under way on the stream */
   CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute), bytes);
   return synchronize(ctx);
@@ -294,10 +299,12 @@ sntk_precision cuda_precision(const sntk_context *, sntk_precision wanted) { ret
 bool cuda_supports(const sntk_context *, sntk_layout) { return true; }
 
 /* Device memory that may be planned for; a limit given by the user holds there too. */
-int64_t cuda_memory(const sntk_context *) {
+int64_t cuda_memory(sntk_context *ctx) {
   size_t free_bytes = 0, total = 0;
-  if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) return 0;
-  return static_cast<int64_t>(free_bytes);
+  const cudaError_t error = cudaMemGetInfo(&free_bytes, &total);
+  if (error == cudaSuccess) return static_cast<int64_t>(free_bytes);
+  fail_cuda(ctx, error, "cudaMemGetInfo", 0);
+  return -1;
 }
 
 /* Columns of a slab of logits: a buffer of about 64 MiB in float32. */
@@ -312,7 +319,8 @@ int64_t cuda_scratch_bytes(const sntk_context *, int64_t samples, int64_t dim, i
   const int64_t logits = sntk_size_mul(sntk_size_mul(sntk_size_mul(samples, b), 4), static_cast<int64_t>(sntk_type_size(type)));
   const int64_t columns = sntk_size_mul(sntk_size_mul(dim, 3 * b), sizeof(double));
   const int64_t rows = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 3)), 1024 * static_cast<int64_t>(sizeof(double)));
-  return sntk_size_add(sntk_size_add(logits, columns), rows);
+  const int64_t padded = sntk_size_mul(sntk_size_mul(samples, padded_dim(type, dim)), static_cast<int64_t>(sntk_type_size(type)));
+  return sntk_size_add(sntk_size_add(sntk_size_add(logits, columns), rows), padded);
 }
 
 /* ---- random numbers ---- */
@@ -426,42 +434,74 @@ sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *r
   return SNTK_OK;
 }
 
-/* One slab, or a whole range where the fused kernel takes it. */
-sntk_status statistics_of(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *fixed_max, sntk_stats *stats) {
+/* The samples for the fused passes. Padded once, until something is uploaded or freed: a descent comes back with the
+ * same ones. */
+sntk_status padded_samples(sntk_context *ctx, const sntk_samples *s, const void **x, int64_t *ld) {
+  cuda_state *state = state_of(ctx);
+  const sntk_samples &known = state->padded;
+  *ld = padded_dim(s->type, s->dim);
+  *x = s->x;
+  if (*ld == s->dim) return SNTK_OK;
+  void *to = NULL;
+  SNTK_TRY(scratch(ctx, SLOT_PADDED, sntk_size_mul(s->count * *ld, static_cast<int64_t>(sntk_type_size(s->type))), &to));
+  *x = to;
+  if (known.x == s->x && known.count == s->count && known.dim == s->dim && known.type == s->type) return SNTK_OK;
+  state->padded.x = NULL;
+  CUDA_TRY(ctx, launch_pad(state->compute, s->type, s->x, s->count, s->dim, *ld, to), s->count);
+  state->padded = *s;
+  return SNTK_OK;
+}
+
+/* By slabs of logits in memory, each of which is looked at. */
+sntk_status statistics_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
+                                const double *fixed_max, sntk_stats *stats) {
+  const int64_t row_count = s->count * (v->outputs + 3), step = slab_columns(s->count, v->count);
+  double *partial = NULL, *out = NULL, *host = NULL;
+  SNTK_TRY(scratch_of(ctx, SLOT_STATS, row_count, &out));
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    logit_slab slab;
+    SNTK_TRY(load_slab(ctx, &part, s, &slab));
+    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(slab_statistics_chunks(part.count), row_count), &partial));
+    CUDA_TRY(ctx, launch_slab_statistics(state_of(ctx)->compute, part, slab, fixed_max, partial, out), part.count);
+    SNTK_TRY(receive(ctx, out, row_count, &host));
+    SNTK_TRY(merge_rows(ctx, v, host, stats));
+  }
+  return SNTK_OK;
+}
+
+/* Rows of the fused kernel, merged where its sizes leave no doubt of its logits, else taken again slab by slab. */
+sntk_status merge_fused(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *fixed_max,
+                        const double *rows, sntk_stats *stats) {
+  for (int64_t i = 0; i < s->count; i++) {
+    const double shift = rows[i * (v->outputs + 3) + 2];
+    if (shift >= LOOK_CLOSER && isfinite(shift)) return statistics_by_slabs(ctx, v, s, fixed_max, stats);
+  }
+  return merge_rows(ctx, v, rows, stats);
+}
+
+sntk_status statistics_of(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *fixed_max,
+                          sntk_stats *stats) {
   cuda_state *state = state_of(ctx);
   const forward_plan plan = plan_forward(state->limits, *v, s->count);
   const int64_t row_count = s->count * (v->outputs + 3);
   double *partial = NULL, *out = NULL, *host = NULL;
+  if (!plan.fused) return statistics_by_slabs(ctx, v, s, fixed_max, stats);
   SNTK_TRY(scratch_of(ctx, SLOT_STATS, row_count, &out));
-  if (plan.fused) {
-    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(plan.chunks, row_count), &partial));
-    CUDA_TRY(ctx, launch_forward(state->compute, plan, *v, s->x, s->count, fixed_max, partial, out), v->count);
-  } else {
-    logit_slab slab;
-    SNTK_TRY(load_slab(ctx, v, s, &slab));
-    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(slab_statistics_chunks(v->count), row_count), &partial));
-    CUDA_TRY(ctx, launch_slab_statistics(state->compute, *v, slab, fixed_max, partial, out), v->count);
-  }
+  SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(plan.chunks, row_count), &partial));
+  const void *x = NULL;
+  int64_t ld_x = 0;
+  SNTK_TRY(padded_samples(ctx, s, &x, &ld_x));
+  CUDA_TRY(ctx, launch_forward(state->compute, plan, *v, x, ld_x, s->count, fixed_max, partial, out), v->count);
   SNTK_TRY(receive(ctx, out, row_count, &host));
-  return merge_rows(ctx, v, host, stats);
-}
-
-/* Columns at a time: all where the fused kernel takes them and its partials stay small, else slabs. */
-int64_t statistics_columns(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s) {
-  const forward_plan plan = plan_forward(state_of(ctx)->limits, *v, s->count);
-  return plan.fused ? v->count : slab_columns(s->count, v->count);
+  return merge_fused(ctx, v, s, fixed_max, host, stats);
 }
 
 sntk_status cuda_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, sntk_stats *stats) {
   range named(ctx, "forward");
   double *fixed_max = NULL;
   if (v->layout != SNTK_LAYOUT_PLAIN) SNTK_TRY(send(ctx, SLOT_SAMPLES, stats->max, s->count, &fixed_max));
-  const int64_t step = statistics_columns(ctx, v, s);
-  for (int64_t at = 0; at < v->count; at += step) {
-    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
-    SNTK_TRY(statistics_of(ctx, &part, s, fixed_max, stats));
-  }
-  return SNTK_OK;
+  return statistics_of(ctx, v, s, fixed_max, stats);
 }
 
 /* float64 throughout: the base widened slab by slab into a plain network. Pairs share their base: sums count twice, signed sums cancel exactly. */
@@ -556,12 +596,17 @@ sntk_status gradient_fused(sntk_context *ctx, const gradient_plan &plan, const s
                            double eta, void *const out[2], int64_t ld, double norms[2]) {
   cuda_state *state = state_of(ctx);
   void *coefficients = NULL, *partial = NULL;
+  const void *x = NULL;
+  int64_t ld_x = 0;
   double *norm_partials = NULL;
+  SNTK_TRY(padded_samples(ctx, s, &x, &ld_x));
   SNTK_TRY(send_pull(ctx, v, s->count, pull, plan.pp + 2, &coefficients));
   if (plan.splits > 1)
     SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(plan.splits * halves(v), v->dim * v->count), static_cast<int64_t>(sntk_type_size(v->type))), &partial));
   if (mode == GRADIENT_DESCEND) SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 + 2 * gradient_norm_pairs(plan, *v), &norm_partials));
-  CUDA_TRY(ctx, launch_gradient(state->compute, plan, *v, s->x, s->count, coefficients, mode, eta, out, ld, partial, norm_partials ? norm_partials + 2 : NULL, norm_partials),
+  CUDA_TRY(ctx,
+           launch_gradient(state->compute, plan, *v, x, ld_x, s->count, coefficients, mode, eta, out, ld, partial,
+                           norm_partials ? norm_partials + 2 : NULL, norm_partials),
            v->count);
   return mode == GRADIENT_DESCEND ? add_norms(ctx, norm_partials, norms) : SNTK_OK;
 }
@@ -613,6 +658,8 @@ struct fused_step {
   forward_plan forward;
   int64_t width, rows;                         /* reals of a sample's coefficients, doubles of its statistics */
   int64_t pull_bytes, max_bytes, result_bytes; /* of the pinned buffer, in this order */
+  const void *x; /* padded */
+  int64_t ld_x;
   char *host;
   void *pull, *partial_gradient;
   double *max, *result, *partial_norms, *partial_rows; /* result: the pair of norms, then the rows of statistics */
@@ -626,9 +673,12 @@ sntk_status enqueue_step(sntk_context *ctx, const fused_step &f, const sntk_neur
   if (f.max_bytes > 0)
     CUDA_TRY(ctx, cudaMemcpyAsync(f.max, f.host + f.pull_bytes, static_cast<size_t>(f.max_bytes), cudaMemcpyHostToDevice, state->compute), f.max_bytes);
   CUDA_TRY(ctx,
-           launch_gradient(state->compute, f.gradient, *v, s->x, s->count, f.pull, GRADIENT_DESCEND, eta, out, v->ld, f.partial_gradient, f.partial_norms, f.result),
+           launch_gradient(state->compute, f.gradient, *v, f.x, f.ld_x, s->count, f.pull, GRADIENT_DESCEND, eta, out,
+                           v->ld, f.partial_gradient, f.partial_norms, f.result),
            v->count);
-  CUDA_TRY(ctx, launch_forward(state->compute, f.forward, *v, s->x, s->count, f.max, f.partial_rows, f.result + 2), v->count);
+  CUDA_TRY(ctx,
+           launch_forward(state->compute, f.forward, *v, f.x, f.ld_x, s->count, f.max, f.partial_rows, f.result + 2),
+           v->count);
   CUDA_TRY(ctx,
            cudaMemcpyAsync(f.host + f.pull_bytes + f.max_bytes, f.result, static_cast<size_t>(f.result_bytes), cudaMemcpyDeviceToHost, state->compute),
            f.result_bytes);
@@ -663,7 +713,7 @@ sntk_status run_step(sntk_context *ctx, const fused_step &f, const sntk_neurons 
   key.x = s->x;
   key.samples = s->count;
   key.eta = eta;
-  const void *const buffers[8] = {f.host, f.pull, f.partial_gradient, f.max, f.result, f.partial_norms, f.partial_rows, NULL};
+  const void *const buffers[8] = {f.host, f.pull, f.partial_gradient, f.max, f.result, f.partial_norms, f.partial_rows, f.x};
   memcpy(key.buffers, buffers, sizeof buffers);
   if (memcmp(&key, &state->step_of, sizeof key) != 0) {
     if (state->step) CUDA_TRY(ctx, cudaGraphExecDestroy(state->step), 0);
@@ -696,6 +746,7 @@ sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const f
   SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(forward.chunks, f.rows), &f.partial_rows));
   if (gradient.splits > 1)
     SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(gradient.splits * halves(v), v->dim * v->count), size), &f.partial_gradient));
+  SNTK_TRY(padded_samples(ctx, s, &f.x, &f.ld_x));
   fill_pull(v, n, pull, f.width, f.host);
   if (f.max_bytes > 0) memcpy(f.host + f.pull_bytes, next->max, static_cast<size_t>(n) * sizeof(double));
   SNTK_TRY(run_step(ctx, f, v, s, eta));
@@ -703,7 +754,7 @@ sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const f
   const double *result = reinterpret_cast<const double *>(f.host + f.pull_bytes + f.max_bytes);
   norms[0] += result[0];
   norms[1] += result[1];
-  return merge_rows(ctx, v, result + 2, next);
+  return merge_fused(ctx, v, s, f.max, result + 2, next);
 }
 
 sntk_status cuda_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta, double norms[2], sntk_stats *next) {
@@ -765,56 +816,258 @@ sntk_status cuda_push(sntk_context *ctx, const sntk_neurons *v, const sntk_sampl
 
 /* ---- the Gram matrix ---- */
 
-sntk_status cuda_features(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max, const double *sum, const double *f, void *u,
-                          int64_t ld) {
-  range named(ctx, "features");
+/* The rank updates run on a stream of their own. Before the compute stream writes a slab, what may still read it. */
+sntk_status wait_for_slab(sntk_context *ctx, const void *u) {
   cuda_state *state = state_of(ctx);
-  const int64_t n = s->count, p = v->outputs, step = slab_columns(n, v->count);
+  for (const slab_use &use : state->slabs)
+    if (use.u == u || use.other == u) CUDA_TRY(ctx, cudaStreamWaitEvent(state->compute, use.read, 0), 0);
+  return SNTK_OK;
+}
+
+/* Before a rank update: the features that the compute stream still writes. */
+sntk_status begin_update(sntk_context *ctx) {
+  cuda_state *state = state_of(ctx);
+  CUDA_TRY(ctx, cudaEventRecord(state->ready, state->compute), 0);
+  CUDA_TRY(ctx, cudaStreamWaitEvent(state->gram, state->ready, 0), 0);
+  return SNTK_OK;
+}
+
+/* Behind a rank update: what it reads. Slabs that are forgotten for these are waited for. */
+sntk_status end_update(sntk_context *ctx, const void *u, const void *other) {
+  cuda_state *state = state_of(ctx);
+  slab_use *use = NULL;
+  for (slab_use &known : state->slabs)
+    if (known.u == u && known.other == other) use = &known;
+  if (!use) {
+    use = &state->slabs[state->next_slab ^= 1];
+    if (use->u || use->other) CUDA_TRY(ctx, cudaStreamWaitEvent(state->compute, use->read, 0), 0);
+  }
+  use->u = u;
+  use->other = other;
+  CUDA_TRY(ctx, cudaEventRecord(use->read, state->gram), 0);
+  return SNTK_OK;
+}
+
+/* What a sample's features need, on the device. */
+struct feature_terms {
+  double *max, *factor, *f;
+};
+
+sntk_status send_feature_terms(sntk_context *ctx, const sntk_neurons *v, int64_t n, const double *max,
+                               const double *sum, const double *f, feature_terms *terms) {
+  const int64_t p = v->outputs;
   const bool softmax = v->activation == SNTK_SOFTMAX;
   const double root = sqrt(static_cast<double>(v->width));
-  /* the slab may still be multiplied by the other stream */
-  for (int i = 0; i < 2; i++)
-    if (state->slabs[i].u == u) CUDA_TRY(ctx, cudaStreamWaitEvent(state->compute, state->slabs[i].read, 0), n);
-  double *host = NULL, *max_device = NULL, *factor = NULL, *f_device = NULL;
+  double *host = NULL;
   SNTK_TRY(sntk_alloc(ctx, "normalizers", n * (p + 1), sizeof(double), reinterpret_cast<void **>(&host)));
-  sntk_status status = send_factors(ctx, v, n, sum, softmax ? root : 1.0 / root, host, SLOT_STATS, &factor);
+  sntk_status status = send_factors(ctx, v, n, sum, softmax ? root : 1.0 / root, host, SLOT_STATS, &terms->factor);
   for (int64_t j = 0; j < n * p; j++) host[j] = softmax ? f[j] : 0.0;
-  if (status == SNTK_OK) status = send(ctx, SLOT_PULL, host, n * p, &f_device);
+  if (status == SNTK_OK) status = send(ctx, SLOT_PULL, host, n * p, &terms->f);
   free(host);
   SNTK_TRY(status);
-  SNTK_TRY(send_max(ctx, v, n, max, &max_device));
+  return send_max(ctx, v, n, max, &terms->max);
+}
+
+/* The features of a slab, behind column `at` of u; `count` columns behind them those of the pairs' second neurons. The
+ * slab's logits become slopes. */
+sntk_status features_of(sntk_context *ctx, const sntk_neurons *part, const logit_slab &slab, const feature_terms &terms,
+                        void *u, int64_t ld, int64_t at, int64_t count) {
+  cuda_state *state = state_of(ctx);
+  CUDA_TRY(ctx, launch_slopes(state->compute, *part, slab, terms.max), part->count);
+  for (int h = 0; h < halves(part); h++)
+    CUDA_TRY(ctx,
+             launch_features(state->compute, *part, slab.samples, part->count, slope_rows(part, &slab, h), terms.factor,
+                             terms.f, h ? -1.0 : 1.0, u, ld, at + (h ? count : 0)),
+             part->count);
+  return SNTK_OK;
+}
+
+sntk_status cuda_features(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
+                          const double *sum, const double *f, void *u, int64_t ld) {
+  range named(ctx, "features");
+  const int64_t n = s->count, step = slab_columns(n, v->count);
+  feature_terms terms;
+  SNTK_TRY(wait_for_slab(ctx, u));
+  SNTK_TRY(send_feature_terms(ctx, v, n, max, sum, f, &terms));
   for (int64_t at = 0; at < v->count; at += step) {
     const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
     logit_slab slab;
     SNTK_TRY(load_slab(ctx, &part, s, &slab));
-    CUDA_TRY(ctx, launch_slopes(state->compute, part, slab, max_device), part.count);
+    SNTK_TRY(features_of(ctx, &part, slab, terms, u, ld, at, v->count));
+  }
+  return SNTK_OK;
+}
+
+sntk_status cuda_gram_add(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols, int64_t ld,
+                          double *gram) {
+  range named(ctx, "SYRK");
+  cuda_state *state = state_of(ctx);
+  const int n = static_cast<int>(rows), k = static_cast<int>(cols), ldu = static_cast<int>(ld);
+  SNTK_TRY(begin_update(ctx));
+  /* row-major lower is column-major upper, and U row-major is U^T column-major */
+  if (type == SNTK_F64) {
+    const double one = 1.0;
+    BLAS_TRY(ctx,
+             cublasDsyrk(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one,
+                         static_cast<const double *>(u), ldu, &one, gram, n),
+             rows);
+  } else {
+    const float one = 1.0f, zero = 0.0f;
+    float *product = NULL;
+    SNTK_TRY(scratch_of(ctx, SLOT_PRODUCT, sntk_size_mul(rows, rows), &product));
+    BLAS_TRY(ctx,
+             cublasSsyrk(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one,
+                         static_cast<const float *>(u), ldu, &zero, product, n),
+             rows);
+    CUDA_TRY(ctx, launch_add_lower(state->gram, product, rows, gram), rows);
+  }
+  return end_update(ctx, u, NULL);
+}
+
+/* Rows as launch_feature_change takes them. */
+sntk_status send_change(sntk_context *ctx, const sntk_neurons *v, int64_t n, const sntk_change *change, double **out) {
+  const int64_t p = v->outputs, width = 4 + 2 * p;
+  const bool softmax = v->activation == SNTK_SOFTMAX;
+  const double root = sqrt(static_cast<double>(v->width));
+  double *host = NULL;
+  SNTK_TRY(sntk_alloc(ctx, "coefficients", n * width, sizeof(double), reinterpret_cast<void **>(&host)));
+  for (int64_t i = 0; i < n; i++) {
+    double *row = host + i * width;
+    row[0] = softmax ? change->max[i] : 0.0;
+    row[1] = softmax ? root / change->sum0[i] : 1.0 / root;
+    row[2] = softmax ? change->delta[i] : 0.0;
+    row[3] = 1.0 / (1.0 + row[2]);
+    for (int64_t l = 0; l < p; l++) {
+      row[4 + l] = softmax ? change->f0[i * p + l] : 0.0;
+      row[4 + p + l] = softmax ? change->df[i * p + l] : 0.0;
+    }
+  }
+  const sntk_status status = send(ctx, SLOT_PULL, host, n * width, out);
+  free(host);
+  return status;
+}
+
+sntk_status cuda_feature_change(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
+                                const sntk_change *change, void *du, void *um, int64_t ld) {
+  range named(ctx, "features");
+  const int64_t step = slab_columns(s->count, v->count);
+  double *coefficients = NULL;
+  SNTK_TRY(wait_for_slab(ctx, du));
+  SNTK_TRY(wait_for_slab(ctx, um));
+  SNTK_TRY(send_change(ctx, v, s->count, change, &coefficients));
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    logit_slab slab;
+    SNTK_TRY(load_slab(ctx, &part, s, &slab));
     for (int h = 0; h < halves(v); h++)
-      CUDA_TRY(ctx, launch_features(state->compute, part, n, part.count, slope_rows(&part, &slab, h), factor, f_device, h ? -1.0 : 1.0, u, ld, at + (h ? v->count : 0)),
+      CUDA_TRY(ctx,
+               launch_feature_change(state_of(ctx)->compute, part, slab, h, coefficients, du, um, ld,
+                                     at + (h ? v->count : 0)),
                part.count);
   }
   return SNTK_OK;
 }
 
-sntk_status cuda_gram_add(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols, int64_t ld, double *gram) {
+sntk_status cuda_gram_add_change(sntk_context *ctx, sntk_precision type, const void *du, const void *um, int64_t rows,
+                                 int64_t cols, int64_t ld, double *gram) {
   range named(ctx, "SYRK");
   cuda_state *state = state_of(ctx);
   const int n = static_cast<int>(rows), k = static_cast<int>(cols), ldu = static_cast<int>(ld);
-  CUDA_TRY(ctx, cudaEventRecord(state->ready, state->compute), cols);
-  CUDA_TRY(ctx, cudaStreamWaitEvent(state->gram, state->ready, 0), cols);
-  /* row-major lower is column-major upper, and U row-major is U^T column-major */
-  if (type == SNTK_F64) {
+  SNTK_TRY(begin_update(ctx));
+  if (type == SNTK_F64) { /* triangle and transpose as in cuda_gram_add */
     const double one = 1.0;
-    BLAS_TRY(ctx, cublasDsyrk(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one, static_cast<const double *>(u), ldu, &one, gram, n), rows);
+    BLAS_TRY(ctx,
+             cublasDsyr2k(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one,
+                          static_cast<const double *>(du), ldu, static_cast<const double *>(um), ldu, &one, gram, n),
+             rows);
   } else {
     const float one = 1.0f, zero = 0.0f;
     float *product = NULL;
     SNTK_TRY(scratch_of(ctx, SLOT_PRODUCT, sntk_size_mul(rows, rows), &product));
-    BLAS_TRY(ctx, cublasSsyrk(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one, static_cast<const float *>(u), ldu, &zero, product, n), rows);
+    BLAS_TRY(ctx,
+             cublasSsyr2k(state->blas_gram, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, n, k, &one,
+                          static_cast<const float *>(du), ldu, static_cast<const float *>(um), ldu, &zero, product, n),
+             rows);
     CUDA_TRY(ctx, launch_add_lower(state->gram, product, rows, gram), rows);
   }
-  slab_use *use = state->slabs[0].u == u ? &state->slabs[0] : state->slabs[1].u == u ? &state->slabs[1] : &state->slabs[state->next_slab ^= 1];
-  use->u = u;
-  CUDA_TRY(ctx, cudaEventRecord(use->read, state->gram), cols);
+  return end_update(ctx, du, um);
+}
+
+/* out (rows x b) = 2 M u, M symmetric of rows x rows in the computation's type, u and out without gaps. */
+sntk_status twice_product(sntk_context *ctx, sntk_precision type, int64_t rows, int64_t b, const void *m, const void *u,
+                          void *out) {
+  cublasHandle_t handle = state_of(ctx)->blas_compute;
+  const int ri = static_cast<int>(rows), bi = static_cast<int>(b);
+  const float two = 2.0f, zero = 0.0f;
+  const double two64 = 2.0, zero64 = 0.0;
+  if (type == SNTK_F32)
+    BLAS_TRY(ctx,
+             cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ri, ri, &two, static_cast<const float *>(u), bi,
+                         static_cast<const float *>(m), ri, &zero, static_cast<float *>(out), bi),
+             b);
+  else
+    BLAS_TRY(ctx,
+             cublasDgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ri, ri, &two64, static_cast<const double *>(u), bi,
+                         static_cast<const double *>(m), ri, &zero64, static_cast<double *>(out), bi),
+             b);
+  return SNTK_OK;
+}
+
+/* Columns at a time where u and 2 M u of all outputs stand beside the logits: in all not more than a slab's share of
+ * the scratch that was planned. */
+int64_t kernel_columns(int64_t samples, int64_t outputs, int64_t count) {
+  const int64_t b = slab_columns(samples, count) / outputs, least = count < 64 ? count : 64;
+  return b < least ? least : b;
+}
+
+sntk_status cuda_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
+                                 const double *sum, const double *f, const double *band, const double *matrix,
+                                 void *out, int64_t ld, double *sums) {
+  range named(ctx, "features");
+  cuda_state *state = state_of(ctx);
+  const int64_t n = s->count, p = v->outputs, rows = n * p, step = kernel_columns(n, p, v->count);
+  const int64_t size = static_cast<int64_t>(sntk_type_size(v->type));
+  const void *m = matrix;
+  void *u = NULL, *pulled = NULL;
+  float *narrow = NULL;
+  double *bands = NULL, *totals = NULL, *host = NULL;
+  feature_terms terms;
+  SNTK_TRY(send_feature_terms(ctx, v, n, max, sum, f, &terms));
+  if (v->activation == SNTK_RELU) SNTK_TRY(send(ctx, SLOT_NORMS, band, n, &bands));
+  if (v->type == SNTK_F32) {
+    SNTK_TRY(scratch_of(ctx, SLOT_WORK, sntk_size_mul(rows, rows), &narrow));
+    CUDA_TRY(ctx, launch_narrow(state->compute, matrix, rows * rows, narrow), rows);
+    m = narrow;
+  }
+  if (sums) {
+    SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, rows, &totals));
+    CUDA_TRY(ctx, cudaMemsetAsync(totals, 0, static_cast<size_t>(rows) * sizeof(double), state->compute), rows);
+  }
+  for (int64_t at = 0; at < v->count; at += step) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
+    logit_slab slab;
+    SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(rows, part.count), size), &u));
+    SNTK_TRY(scratch(ctx, SLOT_V, sntk_size_mul(sntk_size_mul(rows, part.count), size), &pulled));
+    SNTK_TRY(load_slab(ctx, &part, s, &slab));
+    SNTK_TRY(features_of(ctx, &part, slab, terms, u, part.count, 0, 0));
+    SNTK_TRY(twice_product(ctx, v->type, rows, part.count, m, u, pulled));
+    if (sums) {
+      CUDA_TRY(ctx,
+               launch_slope_sums(state->compute, part, n, part.count, slope_rows(&part, &slab, 0), pulled, terms.factor,
+                                 totals),
+               part.count);
+      continue;
+    }
+    if (bands) SNTK_TRY(load_slab(ctx, &part, s, &slab)); /* the band wants the logits, which have become slopes */
+    CUDA_TRY(ctx,
+             launch_kernel_pull(state->compute, part, slab, pulled, u, bands, sqrt(static_cast<double>(v->width))),
+             part.count);
+    SNTK_TRY(transposed_product(ctx, v->type, n, part.count, v->dim, s->x, slab.z, static_cast<char *>(out) + at * size,
+                                ld));
+  }
+  if (!sums) return SNTK_OK;
+  SNTK_TRY(receive(ctx, totals, rows, &host));
+  for (int64_t j = 0; j < rows; j++) sums[j] += host[j];
   return SNTK_OK;
 }
 
@@ -925,6 +1178,9 @@ sntk_backend make_table() {
   table.push = cuda_push;
   table.features = cuda_features;
   table.gram_add = cuda_gram_add;
+  table.feature_change = cuda_feature_change;
+  table.gram_add_change = cuda_gram_add_change;
+  table.kernel_gradient = cuda_kernel_gradient;
   table.gram_finish = cuda_gram_finish;
   table.eigenvalues = cuda_eigenvalues;
   table.movement = cuda_movement;

@@ -8,6 +8,7 @@
 #define SOFTNTK_CUDA_ELEMENTS_CUH
 
 #include "device.cuh"
+#include "kernels.cuh"
 
 /* Below any logit, with room for its product with log2 e: where a thread has seen only columns beyond the end, exp(-inf - lowest) must be 0
  * and not NaN. */
@@ -53,13 +54,31 @@ static __device__ __forceinline__ void contribution(const R *a, R shift, R *phi,
   }
 }
 
-/* check plus zero times every weight of a tile (rows x cols in shared memory), dealt to THREADS: NaN where one is not finite. A logit of -inf would
- * vanish without a trace in exp and relu. */
+/* check plus 2^-24 times the sizes of a tile's elements (rows x cols in shared memory), dealt to THREADS: scaled, so
+ * that the sum over a chunk overflows for numbers that are not finite alone. A logit of -inf would vanish without a
+ * trace in exp and relu. */
 template <int THREADS, class R>
-static __device__ __forceinline__ R zero_times(const R *tile, int ld, int rows, int cols, R check) {
+static __device__ __forceinline__ R add_sizes(const R *tile, int ld, int rows, int cols, R check) {
 #pragma unroll 1
-  for (int at = threadIdx.x; at < rows * cols; at += THREADS) check = fused(tile[at / cols * ld + at % cols], R(0), check);
+  for (int at = threadIdx.x; at < rows * cols; at += THREADS)
+    check = fused(fabs(tile[at / cols * ld + at % cols]), R(0x1p-24), check);
   return check;
+}
+
+/* Where the threads' sums of sizes, of a chunk's weights and of a tile's inputs, all stay below, no logit overflows:
+ * |x . w| <= max |x_k| sum_k |w_k|, a sum over at most all threads. */
+template <class R>
+static __device__ __forceinline__ constexpr R large() {
+  return sizeof(R) == sizeof(float) ? R(0x1p34) : R(0x1p476);
+}
+
+/* What the block's rows report for their largest shift at least, from the threads' sums of sizes: infinity where a
+ * number is not finite, LOOK_CLOSER where a logit may have overflowed. */
+template <class R>
+static __device__ __forceinline__ double least_shift(R check) {
+  const bool is_large = __syncthreads_or(!(check < large<R>()));
+  const bool is_bad = __syncthreads_or(!(check < R(INFINITY)));
+  return is_bad ? static_cast<double>(INFINITY) : is_large ? LOOK_CLOSER : 0.0;
 }
 
 /* exp(z - max), exp(z) or [z > 0]: what multiplies r A - c in G. */

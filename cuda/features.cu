@@ -146,6 +146,72 @@ __global__ void __launch_bounds__(THREADS) features_kernel(int64_t samples, int6
   }
 }
 
+/* Softmax: dS = S0 (e - delta) / (1 + delta) and dU = sqrt(m) (dS (A - f) - S0 df); relu: the jump of the slope; exp: E
+ * e A. None of them is a difference of features. */
+template <class R>
+__global__ void __launch_bounds__(THREADS)
+    feature_change_kernel(sntk_activation activation, int64_t samples, int64_t b, const R *z, const R *d,
+                          const int8_t *signs, int64_t ld_signs, int64_t outputs, const double *coefficients, R flip,
+                          R *du, R *um, int64_t ld, int64_t offset) {
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
+       at += static_cast<int64_t>(gridDim.x) * THREADS) {
+    const int64_t i = at / b, j = at % b;
+    const double *c = coefficients + i * (4 + 2 * outputs);
+    const R factor = static_cast<R>(c[1]), base = z[at], shift = d[at];
+    const R size = factor * slope(activation, base, exp_shift(static_cast<R>(c[0])));
+    R change; /* of the slope, over `size`; relu: times the factor */
+    if (activation == SNTK_RELU)
+      change = factor * slope(activation, base + shift, R(0)) - size;
+    else
+      change = (expm1_short(shift) - static_cast<R>(c[2])) * static_cast<R>(c[3]);
+    for (int64_t l = 0; l < outputs; l++) {
+      const R a = flip * R(signs[l * ld_signs + j]), f0 = static_cast<R>(c[4 + l]),
+              df = static_cast<R>(c[4 + outputs + l]);
+      const R by = activation == SNTK_RELU ? change * a : size * (change * (a - (f0 + df)) - df);
+      const int64_t to = (i + samples * l) * ld + offset + j;
+      du[to] = by;
+      um[to] = fused(R(0.5), by, size * (a - f0));
+    }
+  }
+}
+
+/* z becomes the sum; each thread reads the logits of its own element alone. */
+template <class R>
+__global__ void __launch_bounds__(THREADS)
+    kernel_pull_kernel(int64_t samples, int64_t b, R *z, const R *d, const R *pulled, const R *u, const int8_t *signs,
+                       int64_t ld_signs, int64_t outputs, const double *band, double root) {
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
+       at += static_cast<int64_t>(gridDim.x) * THREADS) {
+    const int64_t i = at / b, j = at % b;
+    const R logit = d ? z[at] + d[at] : z[at];
+    const bool inside = band && fabs(static_cast<double>(logit)) < band[i];
+    const R height = inside ? static_cast<R>(0.5 / (root * band[i])) : R(0);
+    R sum = R(0);
+    for (int64_t l = 0; l < outputs; l++) {
+      const int64_t row = at + l * samples * b;
+      const R w = band ? height * R(signs[l * ld_signs + j]) : u[row];
+      sum = fused(pulled[row], w, sum);
+    }
+    z[at] = sum;
+  }
+}
+
+/* A block a sample: it alone adds to that sample's sums. */
+template <class R>
+__global__ void __launch_bounds__(THREADS) slope_sums_kernel(int64_t samples, int64_t b, const R *slopes,
+                                                             const R *pulled, int64_t outputs, const double *factor,
+                                                             double *sums) {
+  __shared__ double scratch[THREADS];
+  const int64_t i = blockIdx.x;
+  for (int64_t l = 0; l < outputs; l++) {
+    const R *v = pulled + (i + samples * l) * b;
+    double sum = 0.0;
+    for (int64_t j = threadIdx.x; j < b; j += THREADS) sum += static_cast<double>(slopes[i * b + j] * v[j]);
+    sum = block_reduce<double, false>(sum, scratch);
+    if (threadIdx.x == 0) sums[i * outputs + l] += factor[i] * sum;
+  }
+}
+
 }  // namespace
 
 cudaError_t launch_slopes(cudaStream_t stream, const sntk_neurons &v, const logit_slab &s, const double *max) {
@@ -198,4 +264,41 @@ cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t 
                   f, static_cast<float>(flip), static_cast<float *>(u), ld, offset);
   return launch(features_kernel<double>, blocks, dim3(THREADS), 0, stream, samples, b, static_cast<const double *>(slope), v.signs, v.ld_signs, v.outputs, factor,
                 f, flip, static_cast<double *>(u), ld, offset);
+}
+
+cudaError_t launch_feature_change(cudaStream_t stream, const sntk_neurons &v, const logit_slab &s, int half,
+                                  const double *coefficients, void *du, void *um, int64_t ld, int64_t offset) {
+  const dim3 blocks(blocks_for(s.samples * s.b, THREADS));
+  const void *d = half ? s.d2 : s.d1;
+  const double flip = half ? -1.0 : 1.0;
+  if (v.type == SNTK_F32)
+    return launch(feature_change_kernel<float>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b,
+                  static_cast<const float *>(s.z), static_cast<const float *>(d), v.signs, v.ld_signs, v.outputs,
+                  coefficients, static_cast<float>(flip), static_cast<float *>(du), static_cast<float *>(um), ld,
+                  offset);
+  return launch(feature_change_kernel<double>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b,
+                static_cast<const double *>(s.z), static_cast<const double *>(d), v.signs, v.ld_signs, v.outputs,
+                coefficients, flip, static_cast<double *>(du), static_cast<double *>(um), ld, offset);
+}
+
+cudaError_t launch_kernel_pull(cudaStream_t stream, const sntk_neurons &v, const logit_slab &s, const void *pulled,
+                               const void *u, const double *band, double root) {
+  const dim3 blocks(blocks_for(s.samples * s.b, THREADS));
+  if (v.type == SNTK_F32)
+    return launch(kernel_pull_kernel<float>, blocks, dim3(THREADS), 0, stream, s.samples, s.b,
+                  static_cast<float *>(s.z), static_cast<const float *>(s.d1), static_cast<const float *>(pulled),
+                  static_cast<const float *>(u), v.signs, v.ld_signs, v.outputs, band, root);
+  return launch(kernel_pull_kernel<double>, blocks, dim3(THREADS), 0, stream, s.samples, s.b,
+                static_cast<double *>(s.z), static_cast<const double *>(s.d1), static_cast<const double *>(pulled),
+                static_cast<const double *>(u), v.signs, v.ld_signs, v.outputs, band, root);
+}
+
+cudaError_t launch_slope_sums(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
+                              const void *pulled, const double *factor, double *sums) {
+  const dim3 blocks(static_cast<unsigned>(samples));
+  if (v.type == SNTK_F32)
+    return launch(slope_sums_kernel<float>, blocks, dim3(THREADS), 0, stream, samples, b,
+                  static_cast<const float *>(slope), static_cast<const float *>(pulled), v.outputs, factor, sums);
+  return launch(slope_sums_kernel<double>, blocks, dim3(THREADS), 0, stream, samples, b,
+                static_cast<const double *>(slope), static_cast<const double *>(pulled), v.outputs, factor, sums);
 }

@@ -28,7 +28,7 @@ struct forward_arguments {
   const int8_t *signs;
   int64_t ld, ld_signs, count, samples, chunk;
   unsigned sample_tiles;
-  int dim, dp, outputs, pp, stages;
+  int dim, ld_x, dp, outputs, pp, stages;
   const double *fixed_max;
   double *partial; /* chunks x samples x (outputs + 3) */
 };
@@ -62,8 +62,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   R *factor = es + (ONE ? 0 : exponentials<S>(pp)); /* ONE: unused; TS */
 
   const int64_t rows = a.samples - sample0 < TS ? a.samples - sample0 : TS;
-  copy_async<R>(xs, V, X_STEP, TS, dp, deal<R, TILE_THREADS>(dp, thread), static_cast<const R *>(a.x) + sample0 * a.dim,
-                a.dim, rows, a.dim);
+  copy_async<R>(xs, V, X_STEP, TS, dp, deal<R, TILE_THREADS>(dp, thread),
+                static_cast<const R *>(a.x) + sample0 * a.ld_x, a.ld_x, rows, a.ld_x);
   const copy_turns weight_turns = deal<R, TILE_THREADS>(TN, thread);
   auto load_tile = [&](int stage, int64_t column) {
 #pragma unroll
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
   R acc2[A2][A2];
   tile_zero<R, A2, A2>(acc2);
 
-  R check = R(0); /* of the weights, by the first tile of samples alone */
+  R check = R(0); /* sizes of the weights, by the first tile of samples alone, and of the inputs, by the first chunk */
   /* two stages: the next tile comes while this one is worked on */
   const int64_t ahead = a.stages == 2 ? TN : 0;
   if (ahead) load_tile(0, chunk0);
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
       __pipeline_wait_prior(0);
     __syncthreads();
 
-    if (sample0 == 0) check = zero_times<TILE_THREADS>(ws + stage * weight_tile, TN, M * dp, TN, check);
+    if (sample0 == 0) check = add_sizes<TILE_THREADS>(ws + stage * weight_tile, TN, M * dp, TN, check);
     R acc[M][TI][TJ];
 #pragma unroll
     for (int w = 0; w < M; w++) {
@@ -192,7 +192,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
     if (ahead) stage = 1 - stage;
   }
 
-  const bool finite = sample0 != 0 || !__syncthreads_or(check != R(0));
+  if (chunk_index == 0) check = add_sizes<TILE_THREADS>(xs, X_STEP, dp / V, TS * V, check);
+  const double least = sample0 == 0 || chunk_index == 0 ? least_shift(check) : 0.0;
   /* the lanes of a row meet */
   const int64_t width = a.outputs + 3;
   double *out = a.partial + (chunk_index * a.samples + sample0) * width;
@@ -211,7 +212,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) forward_kernel(forward_argume
     if (tx == 0 && row < rows) {
       out[row * width + 0] = max[i];
       out[row * width + 1] = whole;
-      out[row * width + 2] = finite ? shift : R(INFINITY);
+      out[row * width + 2] = shift > least ? shift : least;
       if (ONE) out[row * width + 3] = signed_sum;
     }
   }
@@ -364,9 +365,9 @@ forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, in
 }
 
 cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x,
-                           int64_t samples, const double *fixed_max, double *partial, double *out) {
+                           int64_t ld_x, int64_t samples, const double *fixed_max, double *partial, double *out) {
   if (plan.tensor) {
-    const cudaError_t error = launch_tensor_forward(stream, plan, v, x, samples, fixed_max, partial);
+    const cudaError_t error = launch_tensor_forward(stream, plan, v, x, ld_x, samples, fixed_max, partial);
     return error == cudaSuccess ? launch_merge(stream, partial, plan.chunks, samples, v.outputs, out) : error;
   }
   forward_arguments a = {};
@@ -381,6 +382,7 @@ cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const 
   a.samples = samples;
   a.chunk = plan.chunk;
   a.dim = static_cast<int>(v.dim);
+  a.ld_x = static_cast<int>(ld_x);
   a.dp = plan.dp;
   a.outputs = static_cast<int>(v.outputs);
   a.pp = plan.pp;

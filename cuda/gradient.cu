@@ -26,7 +26,7 @@ struct gradient_arguments {
   const void *x, *w[3], *coefficients;
   const int8_t *signs;
   int64_t ld, ld_signs, count, samples, samples_per_split;
-  int dim, dp, outputs, pp, stages;
+  int dim, ld_x, dp, outputs, pp, stages;
   unsigned tiles;
   gradient_target target;
 };
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
   auto load_tile = [&](int stage, int64_t sample) {
     const int64_t rows = last - sample;
     copy_async<R>(xs + stage * (dp / V) * X_STEP, V, X_STEP, TS, dp, sample_turns,
-                  static_cast<const R *>(a.x) + sample * a.dim, a.dim, rows, a.dim);
+                  static_cast<const R *>(a.x) + sample * a.ld_x, a.ld_x, rows, a.ld_x);
     /* rows beyond the end get coefficients 0, so their G is 0 */
     copy_async<R>(cs + stage * TS * width, width, V, TS, width, deal<R, TILE_THREADS>(width, thread),
                   static_cast<const R *>(a.coefficients) + sample * width, width, rows, width);
@@ -357,7 +357,7 @@ int64_t gradient_norm_pairs(const gradient_plan &plan, const sntk_neurons &v) {
 }
 
 cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x,
-                            int64_t samples, const void *coefficients, gradient_mode mode, double eta,
+                            int64_t ld_x, int64_t samples, const void *coefficients, gradient_mode mode, double eta,
                             void *const out[2], int64_t ld, void *partial, double *norm_partials, double *norms) {
   const bool descend = mode == GRADIENT_DESCEND, split = plan.splits > 1;
   gradient_arguments a = {};
@@ -373,6 +373,7 @@ cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, cons
   a.samples = samples;
   a.samples_per_split = plan.samples_per_split;
   a.dim = static_cast<int>(v.dim);
+  a.ld_x = static_cast<int>(ld_x);
   a.dp = plan.dp;
   a.outputs = static_cast<int>(v.outputs);
   a.pp = plan.pp;
@@ -380,7 +381,7 @@ cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, cons
   a.tiles = static_cast<unsigned>(plan.tiles);
   a.target =
       gradient_target{{split ? partial : out[0], out[1]}, ld, v.count, v.dim, split, descend, eta, norm_partials};
-  cudaError_t error = plan.tensor          ? launch_tensor_gradient(stream, plan, v, x, samples, coefficients, a.target)
+  cudaError_t error = plan.tensor ? launch_tensor_gradient(stream, plan, v, x, ld_x, samples, coefficients, a.target)
                       : v.type == SNTK_F32 ? by_layout<float, 8>(stream, plan, v, a)
                                            : by_layout<double, 4>(stream, plan, v, a);
   if (error == cudaSuccess && split) {

@@ -37,10 +37,21 @@ struct forward_plan {
 };
 forward_plan plan_forward(const device_limits &limits, const sntk_neurons &v, int64_t samples);
 
+/* In place of the largest shift: the weights or the inputs are so large that a logit may have overflowed to -inf, which
+ * softmax and exp would take for a neuron that adds nothing. launch_slab_statistics looks at each logit. */
+constexpr double LOOK_CLOSER = 0x1p100;
+
+/* Samples as the fused passes copy them, 16 bytes at a time: rows ld_x apart, a multiple of that, zeros behind the
+ * inputs. */
+inline int64_t padded_dim(sntk_precision type, int64_t dim) {
+  const int64_t vector = 16 / static_cast<int64_t>(sntk_type_size(type));
+  return (dim + vector - 1) / vector * vector;
+}
+
 /* Partial statistics of every chunk, merged in order. partial: chunks x samples x (p + 3) float64; out: samples x (p + 3) float64, rows of
  * (max, sum, largest shift, t...). fixed_max: samples float64, for layouts with a base. */
-cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
-                           const double *fixed_max, double *partial, double *out);
+cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x,
+                           int64_t ld_x, int64_t samples, const double *fixed_max, double *partial, double *out);
 
 /* ---- gradient.cu ---- */
 
@@ -58,9 +69,9 @@ gradient_plan plan_gradient(const device_limits &limits, const sntk_neurons &v, 
 enum gradient_mode { GRADIENT_STORE, GRADIENT_DESCEND };
 
 /* partial: splits x halves x dim x count reals, where splits > 1; norms: tiles x halves... float64 pairs, see gradient_norm_pairs. */
-cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
-                            const void *coefficients, gradient_mode mode, double eta, void *const out[2], int64_t ld, void *partial,
-                            double *norm_partials, double *norms);
+cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x,
+                            int64_t ld_x, int64_t samples, const void *coefficients, gradient_mode mode, double eta,
+                            void *const out[2], int64_t ld, void *partial, double *norm_partials, double *norms);
 /* float64 pairs that norm_partials must hold. */
 int64_t gradient_norm_pairs(const gradient_plan &plan, const sntk_neurons &v);
 
@@ -78,10 +89,11 @@ bool tensor_takes(const device_limits &limits, const sntk_neurons &v);
 int tensor_tile_columns(const sntk_neurons &v);
 int tensor_shared_bytes(const sntk_neurons &v, bool gradient);
 constexpr int TENSOR_TILE_SAMPLES = 128;
-cudaError_t launch_tensor_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
-                                  const double *fixed_max, double *partial);
-cudaError_t launch_tensor_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
-                                   const void *coefficients, const gradient_target &target);
+cudaError_t launch_tensor_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x,
+                                  int64_t ld_x, int64_t samples, const double *fixed_max, double *partial);
+cudaError_t launch_tensor_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x,
+                                   int64_t ld_x, int64_t samples, const void *coefficients,
+                                   const gradient_target &target);
 
 /* ---- features.cu: what needs a slab of logits in memory ---- */
 
@@ -104,6 +116,18 @@ cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samp
 /* u(i + n l, offset + j) = factor_i slope_ij (flip A_lj - f_il). factor: samples, f: samples x p, float64. */
 cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope, const double *factor,
                             const double *f, double flip, void *u, int64_t ld, int64_t offset);
+/* The change of the features against the base, and their middle; z, d1, d2 of the slab are logits. coefficients: rows of
+ * 4 + 2 p float64: max, what exp(z - max) is multiplied with, delta, 1 / (1 + delta), f of the base, df. `half` picks
+ * the shift, and the sign with it. du, um as in launch_features. */
+cudaError_t launch_feature_change(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, int half,
+                                  const double *coefficients, void *du, void *um, int64_t ld, int64_t offset);
+/* The slab's z becomes sum_l v_l w_l: w = u (both (samples p) x b without gaps), or with bands (samples float64) A_l /
+ * (2 band root) where the logit, z + d1, is smaller than the band. */
+cudaError_t launch_kernel_pull(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, const void *pulled,
+                               const void *u, const double *band, double root);
+/* Adds factor_i times the sum of v_(il) slope_i over the slab to sums (samples x p), float64. */
+cudaError_t launch_slope_sums(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
+                              const void *pulled, const double *factor, double *sums);
 
 /* ---- reduce.cu ---- */
 
@@ -113,6 +137,11 @@ cudaError_t launch_merge(cudaStream_t stream, const double *partial, int64_t chu
 cudaError_t launch_sum_pairs(cudaStream_t stream, const double *pairs, int64_t count, double *out);
 /* gram (row-major lower triangle, rows x rows) += product (float, same triangle). */
 cudaError_t launch_add_lower(cudaStream_t stream, const float *product, int64_t rows, double *gram);
+/* to (rows x ld) = from (rows x cols), zeros behind. */
+cudaError_t launch_pad(cudaStream_t stream, sntk_precision type, const void *from, int64_t rows, int64_t cols,
+                       int64_t ld, void *to);
+/* to = from, float64 to float. */
+cudaError_t launch_narrow(cudaStream_t stream, const double *from, int64_t count, float *to);
 /* gram *= k (samples x samples, lower triangle) blockwise, then mirrored. */
 cudaError_t launch_hadamard(cudaStream_t stream, const double *k, int64_t samples, int64_t outputs, double *gram);
 /* float64 x -> real. */

@@ -68,6 +68,18 @@ __global__ void __launch_bounds__(THREADS) add_lower_kernel(const float *product
     if (at % rows <= at / rows) gram[at] += static_cast<double>(product[at]);
 }
 
+template <class R>
+__global__ void __launch_bounds__(THREADS) pad_kernel(const R *from, int64_t rows, int64_t cols, int64_t ld, R *to) {
+  for (int64_t at = first_item(); at < rows * ld; at += item_step()) {
+    const int64_t row = at / ld, col = at % ld;
+    to[at] = col < cols ? from[row * cols + col] : R(0);
+  }
+}
+
+__global__ void __launch_bounds__(THREADS) narrow_kernel(const double *from, int64_t count, float *to) {
+  for (int64_t at = first_item(); at < count; at += item_step()) to[at] = static_cast<float>(from[at]);
+}
+
 __global__ void __launch_bounds__(THREADS) hadamard_kernel(const double *k, int64_t samples, int64_t size, double *gram) {
   for (int64_t at = first_item(); at < size * size; at += item_step()) {
     const int64_t a = at / size, c = at % size;
@@ -150,6 +162,20 @@ cudaError_t launch_sum_pairs(cudaStream_t stream, const double *pairs, int64_t c
 
 cudaError_t launch_add_lower(cudaStream_t stream, const float *product, int64_t rows, double *gram) {
   return launch(add_lower_kernel, dim3(blocks_for(rows * rows, THREADS)), dim3(THREADS), 0, stream, product, rows, gram);
+}
+
+cudaError_t launch_pad(cudaStream_t stream, sntk_precision type, const void *from, int64_t rows, int64_t cols,
+                       int64_t ld, void *to) {
+  const dim3 blocks(blocks_for(rows * ld, THREADS));
+  if (type == SNTK_F32)
+    return launch(pad_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(from), rows, cols, ld,
+                  static_cast<float *>(to));
+  return launch(pad_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(from), rows, cols, ld,
+                static_cast<double *>(to));
+}
+
+cudaError_t launch_narrow(cudaStream_t stream, const double *from, int64_t count, float *to) {
+  return launch(narrow_kernel, dim3(blocks_for(count, THREADS)), dim3(THREADS), 0, stream, from, count, to);
 }
 
 cudaError_t launch_hadamard(cudaStream_t stream, const double *k, int64_t samples, int64_t outputs, double *gram) {

@@ -32,7 +32,7 @@ struct tensor_arguments {
   const void *x, *w[3], *coefficients;
   const int8_t *signs;
   int64_t ld, ld_signs, count, samples;
-  int dim, dp;
+  int dim, ld_x, dp;
   /* forward */
   int64_t chunk;
   unsigned sample_tiles;
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
   float *ws = xs + TS * ld;            /* 2 x M x dp x w_ld */
   float *ss = ws + 2 * weight_tile;    /* 2 x TN signs */
   const int64_t rows = a.samples - sample0 < TS ? a.samples - sample0 : TS;
-  copy_padded(xs, ld, TS, dp, static_cast<const float *>(a.x) + sample0 * a.dim, a.dim, rows, a.dim);
+  copy_padded(xs, ld, TS, dp, static_cast<const float *>(a.x) + sample0 * a.ld_x, a.ld_x, rows, a.ld_x);
   auto load_tile = [&](int stage, int64_t column) {
 #pragma unroll
     for (int w = 0; w < M; w++)
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
     max[i] = RUNNING_MAX ? lowest<float>() : LAYOUT != SNTK_LAYOUT_PLAIN && ACT == SNTK_SOFTMAX && row < a.samples ? static_cast<float>(a.fixed_max[row]) : 0.0f;
     sum[i] = t[i] = widest[i] = 0.0f;
   }
-  float check = 0.0f; /* of the weights, by the first tile of samples alone */
+  float check = 0.0f; /* as in forward.cu */
   load_tile(0, chunk0);
   int stage = 0;
   for (int64_t column = chunk0; column < chunk1; column += TN) {
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
       __pipeline_wait_prior(0);
     }
     __syncthreads();
-    if (sample0 == 0) check = zero_times<THREADS>(ws + stage * weight_tile, S::w_ld, M * dp, TN, check);
+    if (sample0 == 0) check = add_sizes<THREADS>(ws + stage * weight_tile, S::w_ld, M * dp, TN, check);
     float acc[M][2][NT][4];
 #pragma unroll
     for (int w = 0; w < M; w++) logits<NT>(xs + warp_row * ld, ld, ws + stage * weight_tile + w * dp * S::w_ld, S::w_ld, dp, acc[w]);
@@ -194,7 +194,8 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
     __syncthreads();
     stage = 1 - stage;
   }
-  const bool finite = sample0 != 0 || !__syncthreads_or(check != 0.0f);
+  if (chunk_index == 0) check = add_sizes<THREADS>(xs, ld, TS, dp, check);
+  const double least = sample0 == 0 || chunk_index == 0 ? least_shift(check) : 0.0;
   double *out = a.partial_rows + (chunk_index * a.samples + sample0) * 4;
 #pragma unroll
   for (int i = 0; i < ROWS; i++) {
@@ -209,7 +210,7 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(tensor_arguments a)
     if (thread % 4 == 0 && row < rows) {
       out[row * 4 + 0] = max[i];
       out[row * 4 + 1] = whole;
-      out[row * 4 + 2] = finite ? shift : INFINITY;
+      out[row * 4 + 2] = shift > least ? shift : least;
       out[row * 4 + 3] = signed_sum;
     }
   }
@@ -234,7 +235,7 @@ __global__ void __launch_bounds__(THREADS, 2) gradient_kernel(tensor_arguments a
     copy_padded(ws + w * dp * S::w_ld, S::w_ld, dp, TN, static_cast<const float *>(a.w[w]) + column0, a.ld, a.dim, a.count - column0);
   for (int j = thread; j < TN; j += THREADS) ss[j] = column0 + j < a.count ? static_cast<float>(a.signs[column0 + j]) : 0.0f;
   auto load_tile = [&](int stage, int64_t sample) {
-    copy_padded(xs + stage * TS * ld, ld, TS, dp, static_cast<const float *>(a.x) + sample * a.dim, a.dim, last - sample, a.dim);
+    copy_padded(xs + stage * TS * ld, ld, TS, dp, static_cast<const float *>(a.x) + sample * a.ld_x, a.ld_x, last - sample, a.ld_x);
     /* rows beyond the end get coefficients 0, so their G is 0 */
     copy_padded(cs + stage * TS * 4, 4, TS, 4, static_cast<const float *>(a.coefficients) + sample * 4, 4, last - sample, 4);
     __pipeline_commit();
@@ -372,7 +373,7 @@ cudaError_t gradient_by_activation(cudaStream_t stream, sntk_activation activati
   }
 }
 
-tensor_arguments common(const sntk_neurons &v, const void *x, int64_t samples, int dp) {
+tensor_arguments common(const sntk_neurons &v, const void *x, int64_t ld_x, int64_t samples, int dp) {
   tensor_arguments a = {};
   a.x = x;
   a.w[0] = v.base;
@@ -384,6 +385,7 @@ tensor_arguments common(const sntk_neurons &v, const void *x, int64_t samples, i
   a.count = v.count;
   a.samples = samples;
   a.dim = static_cast<int>(v.dim);
+  a.ld_x = static_cast<int>(ld_x);
   a.dp = dp;
   return a;
 }
@@ -406,9 +408,9 @@ int tensor_shared_bytes(const sntk_neurons &v, bool gradient) {
   }
 }
 
-cudaError_t launch_tensor_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t samples, const double *fixed_max,
+cudaError_t launch_tensor_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x, int64_t ld_x, int64_t samples, const double *fixed_max,
                                   double *partial) {
-  tensor_arguments a = common(v, x, samples, plan.dp);
+  tensor_arguments a = common(v, x, ld_x, samples, plan.dp);
   a.chunk = plan.chunk;
   a.sample_tiles = static_cast<unsigned>((samples + TS - 1) / TS);
   a.fixed_max = fixed_max;
@@ -421,9 +423,9 @@ cudaError_t launch_tensor_forward(cudaStream_t stream, const forward_plan &plan,
   }
 }
 
-cudaError_t launch_tensor_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x, int64_t samples,
+cudaError_t launch_tensor_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x, int64_t ld_x, int64_t samples,
                                    const void *coefficients, const gradient_target &target) {
-  tensor_arguments a = common(v, x, samples, plan.dp);
+  tensor_arguments a = common(v, x, ld_x, samples, plan.dp);
   a.coefficients = coefficients;
   a.samples_per_split = plan.samples_per_split;
   a.tiles = static_cast<unsigned>(plan.tiles);

@@ -494,7 +494,7 @@ def regions():
         "copy zeros": region("device.cuh", r"for \(; row < to_rows;", r"^    }", after=r"void copy_async\("),
         "copy mixed": region("device.cuh", r"while \(row < to_rows\)", r"^}", after=r"void copy_async\("),
         "beyond the end": region("forward.cu", r"columns beyond the end", r"-INFINITY"),
-        "check": region("elements.cuh", r"zero_times\(", r"^}"),
+        "check": region("elements.cuh", r"add_sizes\(", r"^}"),
         "second product": region("gradient.cu", r"if \(group < groups\)", r"gs and the stage"),
         "groups meet": region("gradient.cu", r"for \(int g = 0; g < groups; g\+\+\)", r"store_gradient"),
         "store": region("elements.cuh", r"void store_gradient\(", r"^}"),
@@ -530,6 +530,7 @@ class Counter:
             columns = WIDTH // s.halves
             wanted = -(-4 * MULTIPROCESSORS // self.sample_tiles)
             self.tiles = min(up(-(-columns // wanted), 64), 8192) // s.TN
+            self.chunks = -(-columns // (self.tiles * s.TN))
         self.parent = {
             h: min(
                 (o for o in self.loops if o != h and h in self.loops[o]), key=lambda o: len(self.loops[o]), default=None
@@ -613,7 +614,9 @@ class Counter:
                 trips[header] = plan.pp * s.TN / TILE_THREADS
             elif kind in COLD:
                 trips[header] = 0
-            elif kind == "check":  # by the blocks of the first tile of samples alone
+            elif kind == "check" and self.parent[header] is None:  # of the inputs, by the blocks of the first chunk
+                trips[header] = plan.dp * s.TS / TILE_THREADS / self.chunks
+            elif kind == "check":  # of the weights, by the blocks of the first tile of samples
                 trips[header] = s.matrices * plan.dp * s.TN / TILE_THREADS / self.sample_tiles
             elif kind == "groups meet":
                 trips[header] = self.groups

@@ -310,6 +310,7 @@ void app_problem_clear(app_problem *problem) {
 sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes) {
   const int64_t available = sntk_context_memory(a->ctx);
   char needed[32], limit[32];
+  if (available < 0) return SNTK_ERR_DEVICE; /* the reason is the context's error */
   if (bytes >= 0 && bytes <= available) return SNTK_OK;
   return sntk_config_error(
       a->ctx, problem->config, key, SNTK_ERR_MEMORY,

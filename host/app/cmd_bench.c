@@ -135,6 +135,7 @@ static sntk_status check_case(app *a, const char *name, const sntk_bench_case *c
         name, (long long)c->network.width);
   const int64_t bytes = sntk_size_mul(sntk_bench_bytes(a->ctx, c), count), there = sntk_context_memory(a->ctx);
   char needed[32], available[32];
+  if (there < 0) return SNTK_ERR_DEVICE; /* the reason is the context's error */
   if (bytes >= 0 && bytes <= there) return SNTK_OK;
   return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "bench %s needs %s and there are %s; use a smaller --width or --samples",
                    name, bytes < 0 ? "more than an address space" : sntk_format_bytes(bytes, needed),

@@ -32,6 +32,8 @@ static json_t *probe(const app *a, const char *name, const sntk_context_options 
 static sntk_status run(app *a) {
   /* The choice made on the command line must work: asking for a backend that is not there is exit 3. */
   SNTK_TRY(app_open_backend(a));
+  const int64_t available = sntk_context_memory(a->ctx);
+  if (available < 0) return SNTK_ERR_DEVICE; /* the reason is the context's error */
   const sntk_context_options options = {.backend = NULL,
                                         .device = a->options.device,
                                         .threads = (int)sntk_config_int(a->config, "threads"),
@@ -42,7 +44,7 @@ static sntk_status run(app *a) {
   json_t *info =
       json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:o}", "kind", "info", "version", sntk_version(), "git_commit",
                 sntk_git_commit(), "backend", sntk_context_backend(a->ctx), "threads", sntk_context_threads(a->ctx),
-                "memory_available_bytes", (json_int_t)sntk_context_memory(a->ctx), "backends", list);
+                "memory_available_bytes", (json_int_t)available, "backends", list);
   if (!info) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the answer");
   if (a->options.json) {
     char *text = sntk_json_text(info);
@@ -52,7 +54,7 @@ static sntk_status run(app *a) {
     char memory[32];
     printf("softntk %s, commit %s\n", sntk_version(), sntk_git_commit());
     printf("backend %s, %d thread%s, memory available %s\n", sntk_context_backend(a->ctx), sntk_context_threads(a->ctx),
-           sntk_context_threads(a->ctx) == 1 ? "" : "s", sntk_format_bytes(sntk_context_memory(a->ctx), memory));
+           sntk_context_threads(a->ctx) == 1 ? "" : "s", sntk_format_bytes(available, memory));
     size_t index;
     json_t *entry;
     json_array_foreach(list, index, entry) {

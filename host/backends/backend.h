@@ -106,8 +106,9 @@ typedef struct sntk_backend {
   void (*close)(sntk_context *ctx);
   sntk_precision (*precision)(const sntk_context *ctx, sntk_precision wanted);
   bool (*supports)(const sntk_context *ctx, sntk_layout layout);
-  /* Bytes free on the device now; NULL: the host's memory is the device's. */
-  int64_t (*memory)(const sntk_context *ctx);
+  /* Bytes free on the device now, or -1 with the reason as the context's error; NULL: the host's memory is the
+   * device's. */
+  int64_t (*memory)(sntk_context *ctx);
   /* Scratch bytes that the operations take for n samples, whatever the width. */
   int64_t (*scratch_bytes)(const sntk_context *ctx, int64_t samples, int64_t dim, int64_t outputs, sntk_precision type);
 

@@ -152,7 +152,7 @@ sntk_precision sntk_context_precision(const sntk_context *ctx, sntk_precision wa
   return ctx->backend ? ctx->backend->precision(ctx, wanted) : wanted;
 }
 
-int64_t sntk_context_memory(const sntk_context *ctx) {
+int64_t sntk_context_memory(sntk_context *ctx) {
   const int64_t there = ctx->backend && ctx->backend->memory ? ctx->backend->memory(ctx) : sntk_host_memory();
   /* a limit above what a device has would plan for an allocation that must fail; on the host it is the user's own
    * judgement */

@@ -78,8 +78,9 @@ SNTK_API const char *sntk_context_device(const sntk_context *ctx);
 /** @brief Threads in use (at least 1). */
 SNTK_API int sntk_context_threads(const sntk_context *ctx);
 
-/** @brief Bytes the engine may plan for: the limit given, else what the machine has available now. */
-SNTK_API int64_t sntk_context_memory(const sntk_context *ctx);
+/** @brief Bytes the engine may plan for: the limit given, else what the machine has available now; -1, with the reason
+ * in sntk_context_error, where the device does not say. */
+SNTK_API int64_t sntk_context_memory(sntk_context *ctx);
 
 /** @brief The type in which the open backend computes when asked for `wanted` (ref: always SNTK_F64). */
 SNTK_API sntk_precision sntk_context_precision(const sntk_context *ctx, sntk_precision wanted);

@@ -11,6 +11,7 @@
  */
 #include "operations.h"
 
+#include <float.h>
 #include <stdio.h>
 
 /* A thread adds up to 8192 columns, tile after tile of at least 32 columns, each of which may raise the maximum. An
@@ -61,6 +62,283 @@ static void check_shape(shape s, int activation, uint64_t seed, double size) {
       check_all(global.cuda, cuda_problem(s, activation, layout, type, seed, size));
       device_clear();
     }
+}
+
+/* ---- the change of the features and of the kernel, and the kernel's gradient, against the formulas ---- */
+
+static long double logit_of(const problem *q, const double *weights, int64_t i, int64_t column) {
+  long double z = 0.0L;
+  for (int64_t k = 0; k < q->s.d; k++) z += (long double)q->x[i * q->s.d + k] * weights[k * q->s.count + column];
+  return z;
+}
+
+/* What the engine gives for the change: the normalizer of the base, its relative change, f of the base and its change.
+ */
+typedef struct change_data {
+  double *sum0, *delta, *f0, *df;
+} change_data;
+
+static change_data change_of(const problem *q) {
+  const int64_t n = q->s.n, p = q->s.p, m = q->m;
+  change_data c = {.sum0 = reals(n), .delta = reals(n), .f0 = reals(n * p), .df = reals(n * p)};
+  long double *t0 = pool(p, sizeof *t0), *t = pool(p, sizeof *t);
+  for (int64_t i = 0; i < n && q->activation == SNTK_SOFTMAX; i++) {
+    long double sum0 = 0.0L, sum = 0.0L;
+    memset(t0, 0, (size_t)p * sizeof *t0);
+    memset(t, 0, (size_t)p * sizeof *t);
+    for (int64_t r = 0; r < m; r++) {
+      const int64_t j = column_of(q, r);
+      const long double z0 = logit_of(q, q->base, i, j), z = z0 + logit_of(q, q->shift[half_of(q, r)], i, j);
+      const long double part0 = expl(z0 - q->fixed[i]), part = expl(z - q->fixed[i]);
+      sum0 += part0;
+      sum += part;
+      for (int64_t l = 0; l < p; l++) {
+        t0[l] += q->a[l * m + r] * part0;
+        t[l] += q->a[l * m + r] * part;
+      }
+    }
+    c.sum0[i] = (double)sum0;
+    c.delta[i] = (double)((sum - sum0) / sum0);
+    for (int64_t l = 0; l < p; l++) {
+      c.f0[i * p + l] = (double)(t0[l] / sum0);
+      c.df[i * p + l] = (double)(t[l] / sum - t0[l] / sum0);
+    }
+  }
+  return c;
+}
+
+/* An entry of dU = U - U0, of Um = U0 + dU / 2, and their bounds in units of u. */
+typedef struct change_entry {
+  double du, um, du_bound, um_bound;
+} change_entry;
+
+/* U - U0 as it stands, in long double, whose own rounding is the last term of the bound. The backend's: S0 has the
+ * logit's and the exponential's error; exp(d) - 1 a few units, and the error of the shift's own logit times exp(d);
+ * delta, f and df are rounded to the type. */
+static change_entry entry_of_change(const problem *q, const change_data *c, int64_t i, int64_t l, int64_t r) {
+  const int64_t j = column_of(q, r), p = q->s.p;
+  const long double z0 = logit_of(q, q->base, i, j), d = logit_of(q, q->shift[half_of(q, r)], i, j);
+  const long double root = sqrtl((long double)q->m), fixed = q->fixed[i];
+  const double a = q->a[l * q->m + r];
+  const double own = logit_terms(q) * q->x_norm[i] * q->shift_norm, each = q->logit_error[i] + q->exp_error[i] + 12.0;
+  change_entry e = {0};
+  if (q->activation == SNTK_RELU) { /* exact but for the factor and one product, and a sum of them */
+    e.du = (double)(a * ((z0 + d > 0.0L) - (z0 > 0.0L)) / root);
+    e.um = (double)(a * (z0 > 0.0L) / root) + e.du / 2.0;
+    e.du_bound = 3.0 / (double)root;
+    e.um_bound = 5.0 / (double)root;
+    return e;
+  }
+  long double u0, u, size; /* size of a unit of the slope in U */
+  double reach = 1.0, df = 0.0, change = (double)expm1l(d), rest = fabs(change), below = 1.0;
+  if (q->activation == SNTK_EXP) {
+    size = expl(z0) / root;
+    u0 = a * size;
+    u = a * expl(z0 + d) / root;
+  } else {
+    const long double f0 = c->f0[i * p + l];
+    df = c->df[i * p + l];
+    size = root * expl(z0 - fixed) / c->sum0[i];
+    u0 = size * (a - f0);
+    u = root * expl(z0 + d - fixed) / ((long double)c->sum0[i] * (1.0L + c->delta[i])) * (a - (f0 + df));
+    reach = 1.0 + fabs((double)f0) + fabs(df);
+    below = 1.0 + c->delta[i];
+    rest = fabs(change) + fabs(c->delta[i]);
+    change = (change - c->delta[i]) / below;
+  }
+  e.du = (double)(u - u0);
+  e.um = (double)((u + u0) / 2.0L);
+  e.du_bound = (double)size *
+               (fabs(change) * reach * each + reach * (6.0 * rest + (double)expl(d) * own) / below + fabs(df) * each);
+  e.um_bound = (double)size * reach * each + e.du_bound;
+  const double reference = 0x1p-8 * (double)(fabsl(u) + fabsl(u0)) * (1.0 + (double)fabsl(z0) + fabs(q->fixed[i]));
+  e.du_bound += reference;
+  e.um_bound += reference;
+  return e;
+}
+
+static int64_t place_of(const problem *q, int64_t r) { return column_of(q, r) + half_of(q, r) * q->s.count; }
+
+static void check_feature_change(sntk_context *ctx, const problem *q, const sntk_neurons *v, const sntk_samples *s,
+                                 const change_data *c) {
+  const int64_t n = q->s.n, m = q->m, rows = n * q->s.p, ld = m + q->s.pad;
+  const double u = eps_of(q->type);
+  const bool softmax = q->activation == SNTK_SOFTMAX;
+  const sntk_change change = {.max = q->fixed,
+                              .sum0 = softmax ? c->sum0 : NULL,
+                              .delta = softmax ? c->delta : NULL,
+                              .f0 = softmax ? c->f0 : NULL,
+                              .df = softmax ? c->df : NULL};
+  void *du = device_matrix(ctx, q->type, NULL, rows, m, q->s.pad),
+       *um = device_matrix(ctx, q->type, NULL, rows, m, q->s.pad);
+  assert_ok(ctx, ctx->backend->feature_change(ctx, v, s, &change, du, um, ld));
+  const void *host_du = fetch_matrix(ctx, q->type, du, rows, m, q->s.pad),
+             *host_um = fetch_matrix(ctx, q->type, um, rows, m, q->s.pad);
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t r = 0; r < m; r++) {
+      const change_entry e = entry_of_change(q, c, row % n, row / n, r);
+      assert_near(get(q->type, host_du, row * ld + place_of(q, r)), e.du, u * e.du_bound);
+      assert_near(get(q->type, host_um, row * ld + place_of(q, r)), e.um, u * e.um_bound);
+    }
+}
+
+/* Slabs of columns through two pairs of buffers in turn. What the entries' errors make of a sum of products, and its
+ * own rounding: at most as many additions as neurons, in the type. */
+static void check_gram_change(sntk_context *ctx, const problem *q, const sntk_neurons *v, const sntk_samples *s,
+                              const change_data *c) {
+  const int64_t n = q->s.n, m = q->m, rows = n * q->s.p, each = q->layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+  const int64_t step = (q->s.count + 4) / 5, ld = each * step + q->s.pad;
+  const double u = eps_of(q->type);
+  const sntk_change change = {.max = q->fixed, .sum0 = c->sum0, .delta = c->delta, .f0 = c->f0, .df = c->df};
+  void *slab[2][2], *gram = device_alloc(ctx, rows * rows * (int64_t)sizeof(double));
+  for (int h = 0; h < 4; h++) slab[h / 2][h % 2] = device_matrix(ctx, q->type, NULL, rows, each * step, q->s.pad);
+  int turn = 0;
+  for (int64_t at = 0; at < q->s.count; at += step, turn = 1 - turn) {
+    const sntk_neurons part = sntk_neurons_slice(v, at, q->s.count - at < step ? q->s.count - at : step);
+    void *du = slab[turn][0], *um = slab[turn][1];
+    assert_ok(ctx, ctx->backend->feature_change(ctx, &part, s, &change, du, um, ld));
+    assert_ok(ctx, ctx->backend->gram_add_change(ctx, q->type, du, um, rows, each * part.count, ld, gram));
+  }
+  assert_ok(ctx, ctx->backend->gram_finish(ctx, s, q->s.p, gram));
+  const double *host = fetch(ctx, gram, rows * rows * (int64_t)sizeof(double));
+  change_entry *entries = pool(rows * m, sizeof *entries);
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t r = 0; r < m; r++) entries[row * m + r] = entry_of_change(q, c, row % n, row / n, r);
+  for (int64_t a = 0; a < rows; a++)
+    for (int64_t b = 0; b <= a; b++) {
+      double expected = 0.0, bound = 0.0, xx = 0.0;
+      for (int64_t k = 0; k < q->s.d; k++) xx += q->x[a % n * q->s.d + k] * q->x[b % n * q->s.d + k];
+      for (int64_t r = 0; r < m; r++) {
+        const change_entry *x = &entries[a * m + r], *y = &entries[b * m + r];
+        expected += x->du * y->um + x->um * y->du;
+        bound += x->du_bound * (fabs(y->um) + u * y->um_bound) + fabs(x->du) * y->um_bound +
+                 y->du_bound * (fabs(x->um) + u * x->um_bound) + fabs(y->du) * x->um_bound +
+                 (double)(2 * m + q->s.d + 6) * (fabs(x->du * y->um) + fabs(x->um * y->du));
+      }
+      bound *= q->x_norm[a % n] * q->x_norm[b % n];
+      assert_near(host[a * rows + b], expected * xx, u * bound);
+      assert_near(host[b * rows + a], host[a * rows + b], 0.0);
+    }
+}
+
+/* M symmetric, V = 2 M U; sums over l and i of V w. */
+static void check_kernel_gradient(sntk_context *ctx, const problem *q, const sntk_neurons *v, const sntk_samples *s) {
+  const int64_t n = q->s.n, d = q->s.d, p = q->s.p, m = q->m, rows = n * p;
+  const double u = eps_of(q->type), root = sqrt((double)m);
+  const bool softmax = q->activation == SNTK_SOFTMAX, relu = q->activation == SNTK_RELU;
+  double *matrix = reals(rows * rows), *band = reals(n), *pulled = reals(rows * m), *pulled_bound = reals(rows * m);
+  double *u_bound = reals(rows * m);
+  for (int64_t a = 0; a < rows; a++)
+    for (int64_t b = 0; b <= a; b++) matrix[a * rows + b] = matrix[b * rows + a] = uniform(77, a * rows + b);
+  for (int64_t i = 0; i < n; i++) band[i] = 0.3 + 0.1 * (double)(i % 5); /* between relu's logits, multiples of 2^-15 */
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t r = 0; r < m; r++) {
+      const int64_t i = row % n;
+      const double f = softmax ? q->f[i * p + row / n] : 0.0, slope = q->slope[i * m + r];
+      const double size = softmax ? root * slope * (1.0 + fabs(f)) : slope / root;
+      u_bound[row * m + r] = size * (q->logit_error[i] + q->exp_error[i] + 6.0);
+    }
+  for (int64_t a = 0; a < rows; a++)
+    for (int64_t b = 0; b < rows; b++)
+      for (int64_t r = 0; r < m; r++) {
+        const double entry = 2.0 * matrix[a * rows + b];
+        pulled[a * m + r] += entry * q->u[b * m + r];
+        pulled_bound[a * m + r] += fabs(entry) * (u_bound[b * m + r] + (double)(rows + 3) * fabs(q->u[b * m + r]));
+      }
+  const void *on_device = to_device(ctx, matrix, rows * rows * (int64_t)sizeof *matrix);
+  void *out = device_matrix(ctx, q->type, NULL, d, m, q->s.pad);
+  if (softmax) {
+    double *sums = reals(rows);
+    for (int64_t j = 0; j < rows; j++) sums[j] = 0.5; /* results are added to what is there */
+    assert_ok(ctx,
+              ctx->backend->kernel_gradient(ctx, v, s, q->fixed, q->whole, q->f, NULL, on_device, out, v->ld, sums));
+    digest(sums, rows * (int64_t)sizeof *sums);
+    for (int64_t row = 0; row < rows; row++) {
+      double expected = 0.5, bound = 1.0;
+      const int64_t i = row % n;
+      for (int64_t r = 0; r < m; r++) {
+        const double factor = root * q->slope[i * m + r];
+        expected += pulled[row * m + r] * factor;
+        bound += factor *
+                 (pulled_bound[row * m + r] + fabs(pulled[row * m + r]) * (q->logit_error[i] + q->exp_error[i] + 6.0));
+      }
+      assert_near(sums[i * p + row / n], expected, u * bound);
+    }
+    const void *left = fetch_matrix(ctx, q->type, out, d, m, q->s.pad);
+    for (int64_t k = 0; k < d; k++)
+      for (int64_t r = 0; r < m; r++) assert_near(get(q->type, left, k * v->ld + r), SENTINEL, 0.0);
+  }
+  assert_ok(ctx, ctx->backend->kernel_gradient(ctx, v, s, q->fixed, q->whole, q->f, relu ? band : NULL, on_device, out,
+                                               v->ld, NULL));
+  const void *host = fetch_matrix(ctx, q->type, out, d, m, q->s.pad);
+  for (int64_t r = 0; r < m; r++)
+    for (int64_t k = 0; k < d; k++) {
+      double expected = 0.0, bound = 0.0;
+      for (int64_t row = 0; row < rows; row++) {
+        const int64_t i = row % n;
+        double w = q->u[row * m + r], w_bound = u_bound[row * m + r];
+        if (relu) {
+          double z = 0.0;
+          for (int64_t e = 0; e < d; e++) z += q->x[i * d + e] * q->w[e * m + r];
+          w = fabs(z) < band[i] ? q->a[row / n * m + r] / (2.0 * band[i] * root) : 0.0;
+          w_bound = 3.0 * fabs(w);
+        }
+        const double x = q->x[i * d + k], product = pulled[row * m + r] * w;
+        expected += x * product;
+        bound += fabs(x) * (pulled_bound[row * m + r] * (fabs(w) + u * w_bound) + fabs(pulled[row * m + r]) * w_bound +
+                            (double)(n + p + 6) * fabs(product));
+      }
+      assert_near(get(q->type, host, k * v->ld + r), expected, u * bound);
+    }
+}
+
+/* Around the edges of warps, tiles and blocks; one and several outputs. */
+static void check_changes(int activation) {
+  static const shape shapes[] = {{1, 1, 1, 1, 3},   {2, 3, 33, 1, 0},   {5, 4, 31, 3, 1},  {17, 5, 70, 1, 3},
+                                 {33, 2, 65, 1, 4}, {9, 129, 64, 3, 2}, {65, 8, 17, 1, 1}, {3, 33, 129, 3, 3}};
+  for (int64_t j = 0; j < LENGTH(shapes); j++)
+    for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++)
+      for (int type = SNTK_F32; type <= SNTK_F64; type++) {
+        const problem *q = cuda_problem(shapes[j], activation, layout, type, 500 + (uint64_t)j, shift_sizes[j % 2]);
+        const sntk_neurons v = device_view(global.cuda, q);
+        const sntk_samples samples = device_samples(global.cuda, q);
+        if (layout != SNTK_LAYOUT_PLAIN) {
+          const change_data c = change_of(q);
+          check_feature_change(global.cuda, q, &v, &samples, &c);
+          check_gram_change(global.cuda, q, &v, &samples, &c);
+        }
+        if (layout != SNTK_LAYOUT_PAIRED) check_kernel_gradient(global.cuda, q, &v, &samples);
+        device_clear();
+      }
+}
+
+static void changes_softmax(void **state) {
+  (void)state;
+  check_changes(SNTK_SOFTMAX);
+}
+static void changes_relu(void **state) {
+  (void)state;
+  check_changes(SNTK_RELU);
+}
+static void changes_exp(void **state) {
+  (void)state;
+  check_changes(SNTK_EXP);
+}
+
+/* More columns than a slab of logits holds (1024 of so many samples), and than stand beside the features of so many
+ * outputs (512). */
+static void several_slabs_of_changes(void **state) {
+  (void)state;
+  const problem *q = cuda_problem((shape){16383, 2, 1030, 1, 1}, SNTK_EXP, SNTK_LAYOUT_DISPLACED, SNTK_F32, 45, 1.9);
+  sntk_neurons v = device_view(global.cuda, q);
+  sntk_samples samples = device_samples(global.cuda, q);
+  const change_data c = change_of(q);
+  check_feature_change(global.cuda, q, &v, &samples, &c);
+  device_clear();
+  q = cuda_problem((shape){4, 2, 530, 128, 3}, SNTK_SOFTMAX, SNTK_LAYOUT_DISPLACED, SNTK_F32, 47, 1.9);
+  v = device_view(global.cuda, q);
+  samples = device_samples(global.cuda, q);
+  check_kernel_gradient(global.cuda, q, &v, &samples);
 }
 
 /* Each dispatch once: one and several outputs, whole tiles that are copied 16 bytes at a time and ragged ones, several
@@ -353,6 +631,53 @@ static void large_logits(void **state) {
     }
 }
 
+/* The status of statistics, and for layouts with a base those against its maximum of zero. */
+static sntk_status status_of_statistics(sntk_context *ctx, const problem *q) {
+  const sntk_neurons v = device_view(ctx, q);
+  const sntk_samples samples = device_samples(ctx, q);
+  double *max = reals(q->s.n), *sum = reals(q->s.n), *t = reals(q->s.n * q->s.p);
+  sntk_stats stats = empty_stats(q, max, sum, t);
+  if (q->layout != SNTK_LAYOUT_PLAIN) memset(max, 0, (size_t)q->s.n * sizeof *max);
+  return ctx->backend->statistics(ctx, &v, &samples, &stats);
+}
+
+/* One column of finite weights, of the base or of a shift, whose logits are `logit` times the largest number. */
+static problem *overflowing(shape s, int activation, int layout, int type, int where, double logit) {
+  problem *q = cuda_problem(s, activation, layout, type, 3, 0.5);
+  const double input = type == SNTK_F32 ? 0x1p40 : 0x1p400, largest = type == SNTK_F32 ? FLT_MAX : DBL_MAX;
+  double *const to = where ? q->shift[where - 1] : q->base;
+  memset(q->base, 0, (size_t)(s.d * s.count) * sizeof *q->base);
+  for (int h = 0; h < 2; h++) memset(q->shift[h], 0, (size_t)(s.d * s.count) * sizeof **q->shift);
+  for (int64_t i = 0; i < s.n; i++)
+    for (int64_t k = 0; k < s.d; k++) q->x[i * s.d + k] = k == 0 ? input : 0.0;
+  to[s.count / 2] = rounded(q->type, logit * (largest / input));
+  return q;
+}
+
+/* A logit beyond the type's range is an overflow, whatever its sign, and one just within is none: also where the
+ * activation would make nothing of it. As the cpu backend has it, in the fused kernels and over a slab. */
+static void logits_that_overflow(void **state) {
+  (void)state;
+  static const shape shapes[] = {{3, 2, 130, 2, 3}, {130, 3, 70, 1, 1}, {2, 1200, 33, 1, 3}};
+  static const double logits[] = {-4.0, 4.0, -0.25};
+  for (int64_t k = 0; k < LENGTH(shapes); k++)
+    for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP; activation++)
+      for (int layout = SNTK_LAYOUT_PLAIN; layout <= SNTK_LAYOUT_PAIRED; layout++)
+        for (int type = SNTK_F32; type <= SNTK_F64; type++)
+          for (int64_t at = 0; at < LENGTH(logits) * (layout + 1); at++) {
+            const int where = (int)(at / LENGTH(logits));
+            const double logit = logits[at % LENGTH(logits)];
+            if (where && fabs(logit) < 1.0) continue; /* a shift so large has the base moved, and then is none */
+            const problem *q = overflowing(shapes[k], activation, layout, type, where, logit);
+            const sntk_status expected = fabs(logit) < 1.0 ? SNTK_OK : SNTK_ERR_OVERFLOW;
+            assert_status(global.cpu, status_of_statistics(global.cpu, q), expected);
+            assert_status(global.cuda, status_of_statistics(global.cuda, q), expected);
+            if (global.tensor && type == SNTK_F32)
+              assert_status(global.tensor, status_of_statistics(global.tensor, q), expected);
+            device_clear();
+          }
+}
+
 /* Beyond a shift of 60 the engine moves the base; it must be told of the shift, and not of an overflow. */
 static void shifts_too_large_for_expm1_are_seen(void **state) {
   (void)state;
@@ -408,6 +733,30 @@ static void results_repeat_to_the_last_bit(void **state) {
       }
   support_digest = before;
   digest(&all, sizeof all);
+}
+
+/* Samples that are uploaded anew to where others stood: nothing that a backend keeps of those may be left. Inputs of 5:
+ * their rows are no whole vectors. */
+static void samples_may_change_in_place(void **state) {
+  (void)state;
+  sntk_context *ctx = global.cuda;
+  const shape s = {70, 5, 33, 1, 3};
+  for (int type = SNTK_F32; type <= SNTK_F64; type++) {
+    const problem *q = cuda_problem(s, SNTK_SOFTMAX, SNTK_LAYOUT_PLAIN, type, 51, 0.5),
+                  *other = cuda_problem(s, SNTK_SOFTMAX, SNTK_LAYOUT_PLAIN, type, 52, 0.5);
+    const sntk_neurons v = device_view(ctx, q);
+    void *x = device_matrix(ctx, q->type, other->x, s.n, s.d, 0), *x64 = to_device(ctx, other->x, s.n * s.d * 8);
+    const sntk_samples samples = {.count = s.n, .dim = s.d, .type = q->type, .x = x, .x64 = x64};
+    double *max = reals(s.n), *sum = reals(s.n), *t = reals(s.n);
+    sntk_stats stats = empty_stats(q, max, sum, t);
+    assert_ok(ctx, ctx->backend->statistics(ctx, &v, &samples, &stats));
+    assert_ok(ctx, ctx->backend->upload(ctx, x, padded(q->type, q->x, s.n, s.d, 0),
+                                        s.n * s.d * (int64_t)sntk_type_size(q->type)));
+    assert_ok(ctx, ctx->backend->upload(ctx, x64, q->x, s.n * s.d * 8));
+    check_statistics(ctx, q, &v, &samples);
+    check_gradient(ctx, q, &v, &samples);
+    device_clear();
+  }
 }
 
 /* ---- networks, through the engine ---- */
@@ -473,10 +822,15 @@ int main(int argc, char **argv) {
       cmocka_unit_test_teardown(each_kernel_softmax, device_teardown),
       cmocka_unit_test_teardown(each_kernel_relu, device_teardown),
       cmocka_unit_test_teardown(each_kernel_exp, device_teardown),
+      cmocka_unit_test_teardown(changes_softmax, device_teardown),
+      cmocka_unit_test_teardown(changes_relu, device_teardown),
+      cmocka_unit_test_teardown(changes_exp, device_teardown),
+      cmocka_unit_test_teardown(samples_may_change_in_place, device_teardown),
       cmocka_unit_test_teardown(tensor_cores, device_teardown),
       cmocka_unit_test_teardown(random_numbers_are_those_of_ref_and_cpu, device_teardown),
       cmocka_unit_test_teardown(numbers_that_are_not_finite_are_reported, device_teardown),
       cmocka_unit_test_teardown(large_logits, device_teardown),
+      cmocka_unit_test_teardown(logits_that_overflow, device_teardown),
       cmocka_unit_test_teardown(shifts_too_large_for_expm1_are_seen, device_teardown),
       cmocka_unit_test_teardown(streamed_and_stored_networks_agree, device_teardown),
   };
@@ -489,6 +843,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_teardown(results_repeat_to_the_last_bit, device_teardown),
       cmocka_unit_test_teardown(several_slabs, device_teardown),
       cmocka_unit_test_teardown(several_slabs_of_wide_inputs, device_teardown),
+      cmocka_unit_test_teardown(several_slabs_of_changes, device_teardown),
   };
   sntk_context *probe;
   const sntk_context_options options = {.backend = "cuda"};

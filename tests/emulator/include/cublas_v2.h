@@ -48,6 +48,12 @@ EMU_API cublasStatus_t cublasSsyrk(cublasHandle_t handle, cublasFillMode_t uplo,
 EMU_API cublasStatus_t cublasDsyrk(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans, int n, int k,
                                    const double *alpha, const double *A, int lda, const double *beta, double *C,
                                    int ldc);
+EMU_API cublasStatus_t cublasSsyr2k(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans, int n, int k,
+                                    const float *alpha, const float *A, int lda, const float *B, int ldb,
+                                    const float *beta, float *C, int ldc);
+EMU_API cublasStatus_t cublasDsyr2k(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans, int n, int k,
+                                    const double *alpha, const double *A, int lda, const double *B, int ldb,
+                                    const double *beta, double *C, int ldc);
 }
 
 #endif

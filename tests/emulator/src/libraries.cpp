@@ -134,6 +134,24 @@ static void rank_update(cublasFillMode_t uplo, cublasOperation_t t, int n, int k
               A, lda, beta, C, ldc);
 }
 
+static void rank_update2(cublasFillMode_t uplo, cublasOperation_t t, int n, int k, float alpha, const float *A, int lda,
+                         const float *B, int ldb, float beta, float *C, int ldc, bool tf32) {
+  std::vector<float> a, b;
+  if (tf32) {
+    a = rounded_to_tf32(A, t == CUBLAS_OP_N ? n : k, t == CUBLAS_OP_N ? k : n, lda);
+    b = rounded_to_tf32(B, t == CUBLAS_OP_N ? n : k, t == CUBLAS_OP_N ? k : n, ldb);
+    A = a.data();
+    B = b.data();
+  }
+  cblas_ssyr2k(CblasColMajor, uplo == CUBLAS_FILL_MODE_LOWER ? CblasLower : CblasUpper, cblas_operation(t), n, k, alpha,
+               A, lda, B, ldb, beta, C, ldc);
+}
+static void rank_update2(cublasFillMode_t uplo, cublasOperation_t t, int n, int k, double alpha, const double *A,
+                         int lda, const double *B, int ldb, double beta, double *C, int ldc, bool) {
+  cblas_dsyr2k(CblasColMajor, uplo == CUBLAS_FILL_MODE_LOWER ? CblasLower : CblasUpper, cblas_operation(t), n, k, alpha,
+               A, lda, B, ldb, beta, C, ldc);
+}
+
 /* A scalar read when the call is made (host mode) or when it runs (device mode). */
 template <class T>
 struct Scalar {
@@ -197,6 +215,33 @@ static cublasStatus_t syrk(const char *call, cublasHandle_t handle, cublasFillMo
       check_matrix(call, "A", A, rows, columns, lda, sizeof(T));
       check_matrix(call, "C", C, n, n, ldc, sizeof(T));
       rank_update(uplo, trans, n, k, a.get(), A, lda, b.get(), C, ldc, tf32);
+    });
+  });
+}
+
+template <class T>
+static cublasStatus_t syr2k(const char *call, cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans,
+                            int n, int k, const T *alpha, const T *A, int lda, const T *B, int ldb, const T *beta, T *C,
+                            int ldc) {
+  return library_call(call, CUBLAS_STATUS_EXECUTION_FAILED, [&] {
+    check_handle(blas_handles, handle, call);
+    const int rows = trans == CUBLAS_OP_N ? n : k, columns = trans == CUBLAS_OP_N ? k : n;
+    if (n < 0 || k < 0 || lda < std::max(1, rows) || ldb < std::max(1, rows) || ldc < std::max(1, n)) {
+      return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    if (uplo != CUBLAS_FILL_MODE_LOWER && uplo != CUBLAS_FILL_MODE_UPPER) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!alpha || !beta) return CUBLAS_STATUS_INVALID_VALUE;
+    if (n == 0) return CUBLAS_STATUS_SUCCESS;
+    const Scalar<T> a(*handle, call, "alpha", alpha), b(*handle, call, "beta", beta);
+    check_matrix(call, "A", A, rows, columns, lda, sizeof(T));
+    check_matrix(call, "B", B, rows, columns, ldb, sizeof(T));
+    check_matrix(call, "C", C, n, n, ldc, sizeof(T));
+    const bool tf32 = handle->math == CUBLAS_TF32_TENSOR_OP_MATH;
+    return enqueue(handle->stream, call, CUBLAS_STATUS_EXECUTION_FAILED, [=] {
+      check_matrix(call, "A", A, rows, columns, lda, sizeof(T));
+      check_matrix(call, "B", B, rows, columns, ldb, sizeof(T));
+      check_matrix(call, "C", C, n, n, ldc, sizeof(T));
+      rank_update2(uplo, trans, n, k, a.get(), A, lda, B, ldb, b.get(), C, ldc, tf32);
     });
   });
 }
@@ -343,6 +388,18 @@ cublasStatus_t cublasSsyrk(cublasHandle_t handle, cublasFillMode_t uplo, cublasO
 cublasStatus_t cublasDsyrk(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans, int n, int k,
                            const double *alpha, const double *A, int lda, const double *beta, double *C, int ldc) {
   return syrk("cublasDsyrk", handle, uplo, trans, n, k, alpha, A, lda, beta, C, ldc);
+}
+
+cublasStatus_t cublasSsyr2k(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans, int n, int k,
+                            const float *alpha, const float *A, int lda, const float *B, int ldb, const float *beta,
+                            float *C, int ldc) {
+  return syr2k("cublasSsyr2k", handle, uplo, trans, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
+}
+
+cublasStatus_t cublasDsyr2k(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans, int n, int k,
+                            const double *alpha, const double *A, int lda, const double *B, int ldb, const double *beta,
+                            double *C, int ldc) {
+  return syr2k("cublasDsyr2k", handle, uplo, trans, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
 }
 
 cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t *handle) {

@@ -467,6 +467,19 @@ static void test_blas() {
   cublasSsyrk(handle, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, 2, 3, &fone, dfa, 2, &fnone, dfc, 2);
   const std::vector<float> fc = host_copy(dfc, 4);
   CHECK(fc[0] == 35 && fc[2] == 44 && fc[3] == 56 && fc[1] == 0);
+  const std::vector<double> b = {1, 0, 0, 1, 2, 0}; /* 2 x 3; A B^T + B A^T */
+  double *db = device_copy(b), *dd = device_copy(std::vector<double>{1, 1, NAN, 1});
+  CHECK(cublasDsyr2k(handle, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, 2, 3, &one, da, 2, db, 2, &one, dd, 2) ==
+        CUBLAS_STATUS_SUCCESS);
+  c = host_copy(dd, 4);
+  CHECK(c[0] == 23 && c[1] == 18 && c[3] == 9 && std::isnan(c[2]));
+  float *dfb = device_copy(std::vector<float>{1, 0, 0, 1, 2, 0}), *dfd = device_copy(std::vector<float>(4, 5));
+  cublasSsyr2k(handle, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, 2, 3, &fone, dfa, 2, dfb, 2, &fnone, dfd, 2);
+  const std::vector<float> fd = host_copy(dfd, 4);
+  CHECK(fd[0] == 22 && fd[2] == 17 && fd[3] == 8 && fd[1] == 5);
+  CHECK(cublasSsyr2k(handle, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, 2, 3, &fone, dfa, 2, dfb, 1, &fnone, dfd, 2) ==
+        CUBLAS_STATUS_INVALID_VALUE);
+  for (void *p : {(void *)db, (void *)dd, (void *)dfb, (void *)dfd}) cudaFree(p);
   /* scalars on the device are read when it runs */
   double *dalpha = device_copy(std::vector<double>{2}), *dbeta = device_copy(std::vector<double>{0});
   CHECK(cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_DEVICE) == CUBLAS_STATUS_SUCCESS);
