@@ -40,7 +40,7 @@ static sntk_status begin(moves *w) {
 }
 
 /* Puts the direction in place. Random and trained ones serve all radii, an adversarial one is found for each. */
-static sntk_status point_at(moves *w, sntk_direction direction, double radius, int64_t *ascents) {
+static sntk_status point_at(moves *w, sntk_direction direction, sntk_goal goal, double radius, int64_t *ascents) {
   const app_problem *problem = w->problem;
   *ascents = 0;
   SNTK_TRY(begin(w));
@@ -51,20 +51,18 @@ static sntk_status point_at(moves *w, sntk_direction direction, double radius, i
   } else {
     SNTK_TRY(sntk_perturb_random(w->a->ctx, w->perturb));
     if (direction == SNTK_DIRECTION_ADVERSARIAL)
-      SNTK_TRY(sntk_perturb_adversarial(w->a->ctx, w->perturb, radius,
+      SNTK_TRY(sntk_perturb_adversarial(w->a->ctx, w->perturb, goal, radius,
                                         sntk_config_int(problem->config, "perturb.ascent_steps"), ascents));
   }
   w->ready = (int)direction;
   return SNTK_OK;
 }
 
-static sntk_status measure(moves *w, sntk_direction direction, double radius, sntk_perturbation *figures) {
-  int64_t ascents;
+static sntk_status measure(moves *w, sntk_direction direction, sntk_goal goal, double radius, int64_t *ascents,
+                           sntk_perturbation *figures) {
   *figures = (sntk_perturbation){.radius = radius, .change = NAN, .lambda_min = NAN, .lambda_share = NAN};
-  SNTK_TRY(point_at(w, direction, radius, &ascents));
-  SNTK_TRY(sntk_perturb_measure(w->a->ctx, w->perturb, radius, figures));
-  figures->ascents = ascents;
-  return SNTK_OK;
+  SNTK_TRY(point_at(w, direction, goal, radius, ascents));
+  return sntk_perturb_measure(w->a->ctx, w->perturb, radius, figures);
 }
 
 /* ---- points ---- */
@@ -104,7 +102,8 @@ static sntk_status radius_point(moves *w, sntk_direction direction, double radiu
   if (!sntk_run_find(w->a->run, "perturb", id)) {
     const sntk_config *c = w->problem->config;
     const double began = sntk_seconds();
-    status = measure(w, direction, radius, &f);
+    int64_t ascents = 0;
+    status = measure(w, direction, SNTK_GOAL_CHANGE, radius, &ascents, &f);
     if (status == SNTK_OK || app_point_failure(status)) {
       json_t *point = point_of(w, "perturb", id, direction);
       const double bound =
@@ -124,7 +123,7 @@ static sntk_status radius_point(moves *w, sntk_direction direction, double radiu
       for (size_t i = 0; point && i < sizeof members / sizeof *members; i++)
         json_object_set_new(point, members[i].name, sntk_json_real(members[i].value));
       if (point && direction == SNTK_DIRECTION_ADVERSARIAL)
-        json_object_set_new(point, "ascents", json_integer((json_int_t)f.ascents));
+        json_object_set_new(point, "ascents", json_integer((json_int_t)ascents));
       if (point) json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
       status = record(w, point, status);
     }
@@ -133,24 +132,31 @@ static sntk_status radius_point(moves *w, sntk_direction direction, double radiu
   return status;
 }
 
-/* Does lambda_min keep its share at this radius? A kernel that overflows does not. */
-static sntk_status keeps(moves *w, sntk_direction direction, double radius, double *share, bool *kept) {
-  sntk_perturbation f;
-  const sntk_status status = measure(w, direction, radius, &f);
-  *share = f.lambda_share;
-  *kept = status == SNTK_OK && f.lambda_share >= sntk_config_real(w->problem->config, "perturb.lambda_ratio");
-  return app_point_failure(status) ? SNTK_OK : status;
+/* Does lambda_min keep its share at this radius? A kernel that overflows does not. An adversary tries both goals: after
+ * lambda_min itself, and after a large change, which for relu may lower it more. */
+static sntk_status keeps(moves *w, sntk_direction direction, double radius, bool *kept) {
+  const double ratio = sntk_config_real(w->problem->config, "perturb.lambda_ratio");
+  const sntk_goal last = direction == SNTK_DIRECTION_ADVERSARIAL ? SNTK_GOAL_LAMBDA_MIN : SNTK_GOAL_CHANGE;
+  *kept = true;
+  for (int goal = SNTK_GOAL_CHANGE; goal <= (int)last && *kept; goal++) {
+    sntk_perturbation f;
+    int64_t ascents;
+    const sntk_status status = measure(w, direction, (sntk_goal)goal, radius, &ascents, &f);
+    *kept = status == SNTK_OK && f.lambda_share >= ratio;
+    if (status != SNTK_OK && !app_point_failure(status)) return status;
+  }
+  return SNTK_OK;
 }
 
 /* The largest radius found to keep the share next to one that does not, by doubling and bisection. */
 static sntk_status search_region(moves *w, sntk_direction direction, double *radius, bool *beyond, int64_t *tried) {
   const sntk_config *c = w->problem->config;
   const double most = sntk_config_real(c, "perturb.max_radius");
-  double low = 0.0, high = most * FIRST_SHARE, share;
+  double low = 0.0, high = most * FIRST_SHARE;
   bool kept = false;
   *tried = 0;
   for (;;) {
-    SNTK_TRY(keeps(w, direction, high, &share, &kept));
+    SNTK_TRY(keeps(w, direction, high, &kept));
     (*tried)++;
     if (!kept || high >= most) break;
     low = high;
@@ -160,7 +166,7 @@ static sntk_status search_region(moves *w, sntk_direction direction, double *rad
   if (kept) low = high;
   while (low > 0.0 && high > (1.0 + sntk_config_real(c, "perturb.resolution")) * low) {
     const double middle = sqrt(low * high);
-    SNTK_TRY(keeps(w, direction, middle, &share, &kept));
+    SNTK_TRY(keeps(w, direction, middle, &kept));
     (*tried)++;
     if (kept)
       low = middle;
@@ -184,8 +190,8 @@ static sntk_status region_point(moves *w, sntk_direction direction) {
     if (status == SNTK_OK || app_point_failure(status)) {
       json_t *point = point_of(w, "perturb_region", id, direction);
       if (point) {
-        json_object_set_new(point, "region_radius", sntk_json_real(radius));
-        json_object_set_new(point, "region_beyond", json_boolean(beyond)); /* kept at max_radius: at least this */
+        json_object_set_new(point, "region_radius", sntk_json_real(beyond ? NAN : radius));
+        json_object_set_new(point, "region_at_least", sntk_json_real(radius)); /* as far as was looked */
         json_object_set_new(point, "trials", json_integer((json_int_t)tried));
         json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
       }
@@ -275,11 +281,11 @@ static void print_tables(app *a) {
   static const char *const headers[] = {"activation", "m", "n",           "d",        "sigma",        "direction",
                                         "seeds",      "R", "|dH|/(R np)", "|dH|/|H|", "lambda share", "of the bound"};
   static const char *const keys[] = {"radius", "ratio", "relative_change", "lambda_share", "bound_share"};
-  static const char *const region_headers[] = {
-      "activation", "m", "n", "d", "sigma", "direction", "seeds", "convex region's R", "lambda at W0"};
-  static const char *const region_keys[] = {"region_radius", "lambda_min_initial"};
-  static const char *const in_radius[] = {"change", "relative_change"};
-  static const char *const in_width[] = {"ratio", "relative_change", "region_radius"};
+  static const char *const region_headers[] = {"activation", "m",     "n",          "d",        "sigma",
+                                               "direction",  "seeds", "region's R", "at least", "lambda at W0"};
+  static const char *const region_keys[] = {"region_radius", "region_at_least", "lambda_min_initial"};
+  static const char *const in_radius[] = {"change"};
+  static const char *const in_width[] = {"ratio"}, *const region_in_width[] = {"region_radius"};
   json_t *points = app_points(a, "perturb"), *regions = app_points(a, "perturb_region");
   if (!a->options.json) {
     if (json_array_size(points) > 0)
@@ -290,9 +296,9 @@ static void print_tables(app *a) {
       print_medians(regions, "width", region_headers, (int)(sizeof region_headers / sizeof *region_headers),
                     region_keys, (int)(sizeof region_keys / sizeof *region_keys));
   }
-  app_print_laws(a, points, "perturb_fit", "radius", "radius", in_radius, sizeof in_radius / sizeof *in_radius);
-  app_print_laws(a, points, "perturb_fit", "network.width", "width", in_width, 2);
-  app_print_laws(a, regions, "perturb_fit", "network.width", "width", in_width + 2, 1);
+  app_print_laws(a, points, "perturb_fit", "radius", "radius", in_radius, 1);
+  app_print_laws(a, points, "perturb_fit", "network.width", "width", in_width, 1);
+  app_print_laws(a, regions, "perturb_fit", "network.width", "width", region_in_width, 1);
   json_decref(points);
   json_decref(regions);
 }

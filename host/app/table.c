@@ -12,7 +12,7 @@
 
 #include "app/app.h"
 
-enum { CELL = 64 };
+enum { CELL = 160 };
 
 struct app_table {
   int columns;

@@ -136,6 +136,9 @@ void sntk_linear_begin(sntk_linear *run, const double *outputs, double rate);
 /* targets: samples x p. */
 void sntk_linear_step(sntk_linear *run, const double *targets);
 
+/* Smallest eigenvalue and a unit eigenvector of a symmetric matrix on the host (LAPACK); the matrix is destroyed. */
+sntk_status sntk_lowest_eigenvector(sntk_context *ctx, double *matrix, int64_t size, double *value, double *vector);
+
 /* Largest eigenvalue of J J^T at the weights the pass was walked with, and the residual bound it was accepted with. */
 sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *lambda,
                                     double *bound);

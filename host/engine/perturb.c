@@ -2,13 +2,13 @@
  * @file perturb.c
  * @brief H(W0 + D) - H(W0) for displacements of a given radius: random, as training moves, and found by ascent.
  *
- * Phi(D) = 1/2 |dH|_F^2, dH = H(W0 + D) - H(W0), H = C o (U U^T) with C = K times the samples' factors. With M = C o dH
- * and V = 2 M U its gradient with respect to the logits is, for exp, zbar_ir = sum_l V_(il)r U_(il)r. Softmax's
- * normalizer and f couple the neurons: with B_il = sqrt(m) sum_q V_(il)q S_iq and kappa_i = sum_l (g_il - f_il B_il),
- * g_il = sum_q V_(il)q U_(il)q = 2 sum_b dH_(il)b H_(il)b,
- *   zbar_ir = sum_l V_(il)r U_(il)r - S_ir (sum_l A_lr B_il + kappa_i),
- * whose second part is the pull of r = -B, c = kappa. relu's features are piecewise constant: Phi has no gradient, and
- * the ascent follows that of steps smeared over |z_ir| < R |x_i|, the neurons that a move of R can carry across.
+ * Goals Phi(D): 1/2 |dH|_F^2, dH = H(W0 + D) - H(W0), with N = dPhi/dH = dH; or -lambda_min(H(W0 + D)), with N = -v
+ * v^T, v its unit eigenvector. H = C o (U U^T), C = K times the samples' factors. With M = C o N and V = 2 M U the
+ * gradient with respect to the logits is, for exp, zbar_ir = sum_l V_(il)r U_(il)r. Softmax's normalizer and f couple
+ * the neurons: with B_il = sqrt(m) sum_q V_(il)q S_iq and kappa_i = sum_l (g_il - f_il B_il), g_il = sum_q V_(il)q
+ * U_(il)q = 2 sum_b N_(il)b H_(il)b, zbar_ir = sum_l V_(il)r U_(il)r - S_ir (sum_l A_lr B_il + kappa_i), whose second
+ * part is the pull of r = -B, c = kappa. relu's features are piecewise constant: Phi has no gradient, and the ascent
+ * follows that of steps smeared over |z_ir| < R |x_i|, the neurons that a move of R can carry across.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -35,8 +35,9 @@ struct sntk_perturb {
   sntk_pass pass;
   double *inputs;
   int64_t samples;
-  double *gram0, *change, *work; /* np x np: H(W0), H(W) - H(W0) at the radius evaluated last, scratch */
-  double *values;                /* np */
+  double *gram0, *change; /* np x np: H(W0), H(W) - H(W0) at the radius evaluated last */
+  double *weight, *work;  /* np x np: N of the goal, scratch */
+  double *values;         /* np */
   double lambda_min, lambda_max, norm;
   double *direction; /* dim x width, columns of norm at most 1 */
 };
@@ -61,7 +62,7 @@ static sntk_status copy(sntk_context *ctx, const char *what, const double *from,
 
 static sntk_status allocate(sntk_context *ctx, sntk_perturb *p) {
   const int64_t size = order(p), square = sntk_size_mul(size, size);
-  double **const matrices[] = {&p->gram0, &p->change, &p->work};
+  double **const matrices[] = {&p->gram0, &p->change, &p->weight, &p->work};
   for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
     SNTK_TRY(sntk_alloc(ctx, "Gram matrix", square, sizeof(double), (void **)matrices[i]));
   SNTK_TRY(sntk_alloc(ctx, "eigenvalues", size, sizeof(double), (void **)&p->values));
@@ -134,10 +135,10 @@ int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *
   single.form = ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED) ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
   single.init = SNTK_INIT_IID; /* one displacement a neuron */
   const int64_t size = sntk_size_mul(samples, network->outputs), count = sntk_size_mul(network->dim, network->width);
-  /* the network, and the copy that is trained; direction, candidate and gradient with its second part; four squares */
+  /* the network, and the copy that is trained; direction, candidate and gradient with its second part; five squares */
   int64_t bytes = sntk_size_mul(sntk_network_bytes(ctx, &single), 2);
   bytes = sntk_size_add(bytes, sntk_size_mul(count, 4 * (int64_t)sizeof(double)));
-  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 4 * (int64_t)sizeof(double)));
+  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 5 * (int64_t)sizeof(double)));
   bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, &single, samples));
   return sntk_size_add(bytes, sntk_network_gram64_bytes(ctx, &single, samples));
 }
@@ -186,8 +187,7 @@ static sntk_status displace(sntk_context *ctx, sntk_perturb *p, const double *di
 }
 
 /* The weights become W0 + radius D; the pass and `change` follow. */
-static sntk_status evaluate(sntk_context *ctx, sntk_perturb *p, const double *direction, double radius,
-                            double *change_norm) {
+static sntk_status evaluate(sntk_context *ctx, sntk_perturb *p, const double *direction, double radius) {
   const int64_t size = order(p);
   double largest = 0.0;
   for (int64_t i = 0; i < p->samples; i++)
@@ -204,7 +204,22 @@ static sntk_status evaluate(sntk_context *ctx, sntk_perturb *p, const double *di
   } else {
     SNTK_TRY(sntk_pass_gram_change(ctx, p->net, &p->pass, p->change));
   }
-  *change_norm = norm_of(p->change, size * size);
+  return SNTK_OK;
+}
+
+/* The goal at what was evaluated last, the larger the better, and its derivative with respect to H. */
+static sntk_status score(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, double *value) {
+  const int64_t size = order(p);
+  if (goal == SNTK_GOAL_CHANGE) {
+    *value = norm_of(p->change, size * size);
+    memcpy(p->weight, p->change, (size_t)(size * size) * sizeof *p->weight);
+    return SNTK_OK;
+  }
+  for (int64_t j = 0; j < size * size; j++) p->work[j] = p->gram0[j] + p->change[j];
+  SNTK_TRY(sntk_lowest_eigenvector(ctx, p->work, size, value, p->values));
+  *value = -*value;
+  for (int64_t a = 0; a < size; a++)
+    for (int64_t b = 0; b < size; b++) p->weight[a * size + b] = -p->values[a] * p->values[b];
   return SNTK_OK;
 }
 
@@ -253,7 +268,7 @@ sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const doub
 
 /* ---- the gradient ---- */
 
-/* M = C o dH into backend memory. */
+/* M = C o N into backend memory. */
 static sntk_status upload_weights_of_products(sntk_context *ctx, sntk_perturb *p, double **matrix) {
   const int64_t n = p->samples, size = order(p), d = p->options.dim;
   for (int64_t a = 0; a < size; a++)
@@ -261,7 +276,7 @@ static sntk_status upload_weights_of_products(sntk_context *ctx, sntk_perturb *p
       const double *x = p->inputs + a % n * d, *y = p->inputs + b % n * d;
       double k = 0.0;
       for (int64_t j = 0; j < d; j++) k += x[j] * y[j];
-      p->work[a * size + b] = p->change[a * size + b] * k * p->pass.factor[a % n] * p->pass.factor[b % n];
+      p->work[a * size + b] = p->weight[a * size + b] * k * p->pass.factor[a % n] * p->pass.factor[b % n];
     }
   const int64_t bytes = sntk_size_mul(sntk_size_mul(size, size), sizeof(double));
   SNTK_TRY(ctx->backend->alloc(ctx, "weights of products", bytes, (void **)matrix));
@@ -291,8 +306,8 @@ static sntk_status couple(sntk_context *ctx, sntk_perturb *p, const double *matr
   for (int64_t i = 0; i < n; i++) {
     c->kappa[i] = 0.0;
     for (int64_t l = 0; l < outputs; l++) {
-      const double *change = p->change + (i + n * l) * size, *gram0 = p->gram0 + (i + n * l) * size;
-      for (int64_t b = 0; b < size; b++) c->kappa[i] += 2.0 * change[b] * (gram0[b] + change[b]);
+      const int64_t row = (i + n * l) * size;
+      for (int64_t b = row; b < row + size; b++) c->kappa[i] += 2.0 * p->weight[b] * (p->gram0[b] + p->change[b]);
       c->kappa[i] -= p->pass.f[i * outputs + l] * c->b[i * outputs + l];
       c->b[i * outputs + l] *= -1.0;
     }
@@ -352,9 +367,10 @@ static sntk_status gradient_here(sntk_context *ctx, sntk_perturb *p, double radi
   return status;
 }
 
-sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *p, double radius, double *gradient) {
-  double change;
-  SNTK_TRY(evaluate(ctx, p, p->direction, radius, &change));
+sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, double radius, double *gradient) {
+  double value;
+  SNTK_TRY(evaluate(ctx, p, p->direction, radius));
+  SNTK_TRY(score(ctx, p, goal, &value));
   return gradient_here(ctx, p, radius, gradient);
 }
 
@@ -375,21 +391,23 @@ static void advance(const sntk_perturb *p, const double *gradient, double step, 
   }
 }
 
-sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p, double radius, int64_t steps,
+sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, double radius, int64_t steps,
                                      int64_t *ascents) {
-  double *gradient = NULL, *candidate = NULL, best, change, step = 1.0;
+  double *gradient = NULL, *candidate = NULL, best, value, step = 1.0;
   *ascents = 0;
   if (steps < 1) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "an ascent of %lld steps: give at least 1", (long long)steps);
   sntk_status status = sntk_alloc(ctx, "gradient", numbers(p), sizeof *gradient, (void **)&gradient);
   if (status == SNTK_OK) status = sntk_alloc(ctx, "candidate", numbers(p), sizeof *candidate, (void **)&candidate);
-  if (status == SNTK_OK) status = evaluate(ctx, p, p->direction, radius, &best);
+  if (status == SNTK_OK) status = evaluate(ctx, p, p->direction, radius);
+  if (status == SNTK_OK) status = score(ctx, p, goal, &best);
   if (status == SNTK_OK) status = gradient_here(ctx, p, radius, gradient);
   for (int64_t t = 0; t < steps && status == SNTK_OK && step >= SMALLEST_STEP; t++) {
     sntk_report_progress(ctx, "ascent", t, steps, NAN);
     advance(p, gradient, step, candidate);
-    status = evaluate(ctx, p, candidate, radius, &change);
-    if (status == SNTK_OK && change > best) {
-      best = change;
+    status = evaluate(ctx, p, candidate, radius);
+    if (status == SNTK_OK) status = score(ctx, p, goal, &value);
+    if (status == SNTK_OK && value > best) {
+      best = value;
       (*ascents)++;
       memcpy(p->direction, candidate, (size_t)numbers(p) * sizeof *candidate);
       if (t + 1 < steps) status = gradient_here(ctx, p, radius, gradient);
@@ -407,7 +425,8 @@ sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p, double 
 sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *p, double radius, sntk_perturbation *result) {
   const int64_t size = order(p);
   *result = (sntk_perturbation){.radius = radius};
-  SNTK_TRY(evaluate(ctx, p, p->direction, radius, &result->change));
+  SNTK_TRY(evaluate(ctx, p, p->direction, radius));
+  result->change = norm_of(p->change, size * size);
   for (int64_t j = 0; j < size * size; j++) p->work[j] = p->gram0[j] + p->change[j];
   SNTK_TRY(sntk_eigenvalues(ctx, p->work, size, p->values));
   result->ratio = result->change / (radius * (double)size);

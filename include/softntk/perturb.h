@@ -27,9 +27,15 @@ extern "C" {
 typedef enum sntk_direction {
   SNTK_DIRECTION_RANDOM = 0, /**< uniform on the sphere: every neuron moves by exactly R */
   SNTK_DIRECTION_TRAINING,   /**< as training moves them, scaled so that the neuron that moves most moves R */
-  SNTK_DIRECTION_ADVERSARIAL /**< projected ascent on |H(W~) - H(W)|_F from the random direction; relu, whose kernel is
-                                piecewise constant, ascends along a band of width R around each jump */
+  SNTK_DIRECTION_ADVERSARIAL /**< projected ascent on a goal from the random direction; relu, whose kernel is piecewise
+                                constant, ascends along a band of width R around each jump */
 } sntk_direction;
+
+/** @brief What an adversary is after. */
+typedef enum sntk_goal {
+  SNTK_GOAL_CHANGE = 0, /**< a large |H(W~) - H(W)|_F */
+  SNTK_GOAL_LAMBDA_MIN  /**< a small lambda_min(H(W~)): for the convex region */
+} sntk_goal;
 
 /** @brief What moving by radius R did to the kernel. */
 typedef struct sntk_perturbation {
@@ -39,7 +45,6 @@ typedef struct sntk_perturbation {
   double relative;     /**< change / |H(W)|_F */
   double lambda_min;   /**< of H(W~) */
   double lambda_share; /**< lambda_min(H(W~)) / lambda_min(H(W)) */
-  int64_t ascents;     /**< adversarial: steps that raised the change */
 } sntk_perturbation;
 
 /** @brief A network at W0, its kernel, and a direction to move in. */
@@ -73,12 +78,14 @@ SNTK_API sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *pert
                                            const sntk_train_options *train, double *moved);
 
 /**
- * @brief Ascends |H(W0 + D) - H(W0)|_F over |d_r| <= radius and makes the D found the current direction.
- * @param[in] steps Gradient steps; a step that lowers the change is halved.
- * @note The starting point is the current direction at that radius.
+ * @brief Ascends the goal at W0 + D over |d_r| <= radius and makes the D found the current direction.
+ * @param[in]  steps   Gradient steps, each as long as the radius; one that does not serve the goal is halved.
+ * @param[out] ascents Steps that served it.
+ * @note The starting point is the current direction at that radius. Where lambda_min is a multiple eigenvalue its
+ * gradient is that of one of the eigenvectors.
  */
-SNTK_API sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *perturb, double radius, int64_t steps,
-                                              int64_t *ascents);
+SNTK_API sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *perturb, sntk_goal goal, double radius,
+                                              int64_t steps, int64_t *ascents);
 
 /** @brief Moves along the current direction by `radius` > 0 and measures. */
 SNTK_API sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *perturb, double radius,
@@ -92,9 +99,13 @@ SNTK_API double sntk_perturb_bound(double radius, int64_t samples, int64_t outpu
 SNTK_API sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_perturb *perturb, int64_t first,
                                             int64_t count, double *direction);
 
-/** @brief Gradient of 1/2 |H(W0 + radius D) - H(W0)|_F^2 with respect to the weights at the current direction D, dim x
- * width, host. */
-SNTK_API sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *perturb, double radius, double *gradient);
+/**
+ * @brief Gradient of the goal with respect to the weights at W0 + radius D, D the current direction: of 1/2 |H(W0 +
+ * radius D) - H(W0)|_F^2, or of -lambda_min(H(W0 + radius D)).
+ * @param[out] gradient dim x width, host.
+ */
+SNTK_API sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *perturb, sntk_goal goal, double radius,
+                                           double *gradient);
 
 /** @brief Bytes that a perturbation takes; -1 where they do not fit 63 bits. */
 SNTK_API int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples);
