@@ -1,6 +1,6 @@
 # What softntk needs from Debian, and how it gets there. Sourced by the other scripts; SPDX-License-Identifier: MIT
 
-BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libopenblas-openmp-dev librandom123-dev libyaml-dev libhdf5-dev libjansson-dev zlib1g-dev"
+BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libopenblas-openmp-dev libarpack2-dev librandom123-dev libyaml-dev libhdf5-dev libjansson-dev zlib1g-dev"
 TEST_PACKAGES="g++ libcmocka-dev bats python3 python3-numpy python3-h5py"
 
 # require_packages NAME...: installs those that are missing, or says exactly which they are and stops.

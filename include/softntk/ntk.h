@@ -93,7 +93,7 @@ SNTK_API sntk_status sntk_eigenvalues(sntk_context *ctx, const double *matrix, i
 typedef struct sntk_extremes {
   double min, max;
   double min_error, max_error; /**< each lies within this of an eigenvalue: residual norm, and rounding */
-  int64_t iterations;          /**< of Lanczos, both ends together */
+  int64_t iterations;          /**< of Lanczos: products and solves, both ends together; 0 below order 32 */
 } sntk_extremes;
 
 /**
@@ -102,8 +102,15 @@ typedef struct sntk_extremes {
  * take too long: n^3 / 3 operations beside the products.
  * @param[in] matrix size x size, host, symmetric; not changed.
  * @return SNTK_OK; SNTK_ERR_NUMERICAL (not converged, not finite); SNTK_ERR_SHAPE; SNTK_ERR_MEMORY;
- * SNTK_ERR_INTERRUPTED.
- * @note Memory: a copy of the matrix. On the host, whatever the backend.
+ *         SNTK_ERR_INTERRUPTED.
+ * @note Memory: a copy of the matrix, and Krylov vectors. On the host, whatever the backend, with the threads that
+ * OpenBLAS has (the cpu backend's; else OMP_NUM_THREADS). Bits repeat with the matrix and those threads. A matrix that
+ * is not positive definite, by rounding or more, is allowed: min then is as it is. Errors are as a rule a small
+ * multiple of sqrt(size) eps |H|_2, eps = 2^-53, and larger where an end is so crowded that the iteration does not tell
+ * its eigenvalues apart. The start vector is random and fixed: an end would be missed if its eigenvectors were
+ * orthogonal to it.
+ * @note ARPACK keeps its state in static variables: calls from several threads wait for each other, for the whole
+ * solve, and a program that uses ARPACK itself must not do so meanwhile.
  */
 SNTK_API sntk_status sntk_extreme_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size,
                                               sntk_extremes *extremes);
