@@ -57,7 +57,7 @@ load helper
   expect 2 info c.yaml
   one_line 'info takes no configuration'
   expect 2 train c.yaml --shard 0/2
-  one_line '--shard is for sweep and width'
+  one_line '--shard is for sweep, width and perturb'
   expect 2 sweep c.yaml --shard 2/2
   one_line "'2/2' is out of range; I counts from 0"
   expect 2 sweep c.yaml --shard 1-2
