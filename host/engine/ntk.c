@@ -263,7 +263,7 @@ static sntk_status block_of(sntk_context *ctx, sntk_network *net, const sntk_pas
 
 sntk_status sntk_ntk_blocks(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, int64_t size,
                             const int64_t *pairs, int64_t count, sntk_ntk_block_fn take, void *user) {
-  const int64_t ranges = size > 0 ? (samples + size - 1) / size : 0, p = net->options.outputs;
+  const int64_t ranges = samples > 0 && size > 0 ? (samples - 1) / size + 1 : 0, p = net->options.outputs;
   const int64_t all = ranges * (ranges + 1) / 2, most = size < samples ? size : samples;
   if (size < 1)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "blocks of %lld samples: there must be at least 1", (long long)size);
@@ -315,7 +315,7 @@ sntk_status sntk_ntk_diagonal(sntk_context *ctx, sntk_network *net, const double
                               double *values) {
   /* Blocks small enough that what is off the diagonal costs little, and so large that the weights, made anew for each,
    * do not cost more. */
-  const int64_t size = 32, ranges = (samples + size - 1) / size;
+  const int64_t size = 32, ranges = samples > 0 ? (samples - 1) / size + 1 : 0;
   diagonal d = {.values = values, .samples = samples, .outputs = net->options.outputs};
   int64_t *pairs;
   SNTK_TRY(sntk_alloc(ctx, "ranges", sntk_size_mul(2, ranges), sizeof *pairs, (void **)&pairs));

@@ -312,12 +312,12 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network *net, con
   return SNTK_OK;
 }
 
-static sntk_status check_targets(sntk_context *ctx, const char *what, const double *targets, int64_t count,
-                                 int64_t outputs) {
+static sntk_status check_finite(sntk_context *ctx, const char *what, const double *values, int64_t count,
+                                int64_t columns) {
   for (int64_t j = 0; j < count; j++)
-    if (!isfinite(targets[j]))
-      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s (%lld, %lld) is not finite", what, (long long)(j / outputs),
-                       (long long)(j % outputs));
+    if (!isfinite(values[j]))
+      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s (%lld, %lld) is not finite", what, (long long)(j / columns),
+                       (long long)(j % columns));
   return SNTK_OK;
 }
 
@@ -340,8 +340,10 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
   SNTK_TRY(check_options(ctx, net, options));
   const int64_t p = net->options.outputs, size = sntk_size_mul(samples, p);
   const int64_t tests = sntk_size_mul(options->test_samples, p);
-  SNTK_TRY(check_targets(ctx, "target", targets, size, p));
-  SNTK_TRY(check_targets(ctx, "held-out target", options->test_targets, tests, p));
+  SNTK_TRY(check_finite(ctx, "target", targets, size, p));
+  SNTK_TRY(check_finite(ctx, "held-out target", options->test_targets, tests, p));
+  SNTK_TRY(check_finite(ctx, "held-out input", options->test_inputs,
+                        sntk_size_mul(options->test_samples, net->options.dim), net->options.dim));
   training run = {.net = net, .inputs = inputs, .targets = targets, .options = options, .result = result};
   const double began = sntk_seconds();
   double ready = began;

@@ -424,7 +424,9 @@ static void kernel_is_the_jacobian_of_dual_numbers(void **state) {
     options.precision = turn / 48 ? SNTK_F32 : SNTK_F64;
     options.form = turn / 48 ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
     options.sigma = 0.8;
-    const double *inputs = sphere_rows(45, N, D), *targets = gaussian_targets(46, N, p);
+    double *inputs = sphere_rows(45, N, D);
+    for (int64_t k = 0; k < D; k++) inputs[k] *= 0.4, inputs[D + k] *= 0.8; /* rows of different lengths */
+    const double *targets = gaussian_targets(46, N, p);
     sntk_train_options train = SNTK_TRAIN_OPTIONS_INIT;
     train.steps = 10;
     train.tolerance = 0.0;

@@ -18,7 +18,7 @@ enum { N = 5, D = 3, M = 10, MOST_P = 3 };
 /* A power of two, small enough that the base does not move. */
 static const double ETA = 0x1p-7;
 
-static const char *const activation_names[] = {"softmax", "relu", "exp"};
+static const char *const activation_names[] = {"softmax", "relu", "exp", "exp_normalized"};
 
 typedef struct example {
   sntk_network_options options;
@@ -180,11 +180,17 @@ static void gradient_exp(void **state) {
   check_activation(SNTK_EXP);
 }
 
+static void gradient_exp_normalized(void **state) {
+  (void)state;
+  check_activation(SNTK_EXP_NORMALIZED);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(gradient_softmax, pool_teardown),
       cmocka_unit_test_teardown(gradient_relu, pool_teardown),
       cmocka_unit_test_teardown(gradient_exp, pool_teardown),
+      cmocka_unit_test_teardown(gradient_exp_normalized, pool_teardown),
   };
   return cmocka_run_group_tests_name("gradient", tests, NULL, NULL);
 }

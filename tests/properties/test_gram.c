@@ -12,7 +12,7 @@
 
 #define LENGTH(array) (int64_t)(sizeof(array) / sizeof *(array))
 
-static const char *const activation_names[] = {"softmax", "relu", "exp"};
+static const char *const activation_names[] = {"softmax", "relu", "exp", "exp_normalized"};
 
 static sntk_network_options options_of(sntk_activation activation, int64_t width, int64_t dim, int64_t outputs) {
   sntk_network_options options = SNTK_NETWORK_OPTIONS_INIT;
@@ -64,12 +64,12 @@ static void gram_is_jacobian_times_its_transpose(void **state) {
   static const char *const backends[] = {"ref", "cpu"};
   for (int b = 0; b < 2; b++) {
     sntk_context *ctx = open_context(backends[b], 1);
-    for (int turn = 0; turn < 3 * 2 * 2 * 3 * 2; turn++) {
-      const sntk_activation activation = (sntk_activation)(turn % 3);
-      sntk_network_options options = options_of(activation, M, D, 1 + turn / 12 % 3);
-      options.scale = turn / 3 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
-      options.init = turn / 6 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
-      options.form = turn / 36 && b ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
+    for (int turn = 0; turn < 4 * 2 * 2 * 3 * 2; turn++) {
+      const sntk_activation activation = (sntk_activation)(turn % 4);
+      sntk_network_options options = options_of(activation, M, D, 1 + turn / 16 % 3);
+      options.scale = turn / 4 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
+      options.init = turn / 8 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
+      options.form = turn / 48 && b ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
       options.sigma = 0.6;
       snprintf(support_case, sizeof support_case, "%s %s, p %lld, scale %d, init %d, form %d", backends[b],
                activation_names[activation], (long long)options.outputs, (int)options.scale, (int)options.init,
@@ -102,11 +102,11 @@ static void gram_is_symmetric_and_psd(void **state) {
   enum { N = 12, D = 3 };
   sntk_context *ctx = open_context("cpu", 1);
   static const int64_t widths[] = {2, 10, 64, 5000}; /* narrower than rows: singular */
-  for (int turn = 0; turn < 3 * 2 * 2 * LENGTH(widths); turn++) {
-    const sntk_activation activation = (sntk_activation)(turn % 3);
-    sntk_network_options options = options_of(activation, widths[turn / 12], D, 2);
-    options.precision = turn / 3 % 2 ? SNTK_F32 : SNTK_F64;
-    options.init = turn / 6 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
+  for (int turn = 0; turn < 4 * 2 * 2 * LENGTH(widths); turn++) {
+    const sntk_activation activation = (sntk_activation)(turn % 4);
+    sntk_network_options options = options_of(activation, widths[turn / 16], D, 2);
+    options.precision = turn / 4 % 2 ? SNTK_F32 : SNTK_F64;
+    options.init = turn / 8 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
     const int64_t rows = N * 2;
     const double *inputs = sphere_rows(9, N, D), *gram = gram_of(ctx, &options, inputs, N);
     double values[2 * N], trace = 0.0;
@@ -129,13 +129,13 @@ static void gram_is_symmetric_and_psd(void **state) {
 }
 
 /* Softmax sees differences of logits only: w_r += v changes nothing but the roundings of the logits, whose size is
- * d |x| (|w| + |v|) eps; the other two do change. */
+ * d |x| (|w| + |v|) eps; the others do change. */
 static void a_common_shift_of_the_weights_changes_nothing_for_softmax(void **state) {
   (void)state;
   enum { N = 6, D = 4, M = 50 };
-  for (int turn = 0; turn < 6; turn++) {
-    const sntk_activation activation = (sntk_activation)(turn % 3);
-    sntk_context *ctx = open_context(turn / 3 ? "cpu" : "ref", 1);
+  for (int turn = 0; turn < 8; turn++) {
+    const sntk_activation activation = (sntk_activation)(turn % 4);
+    sntk_context *ctx = open_context(turn / 4 ? "cpu" : "ref", 1);
     sntk_network_options options = options_of(activation, M, D, 2);
     const double *inputs = sphere_rows(10, N, D);
     const int64_t rows = 2 * N;
@@ -229,11 +229,11 @@ static void streamed_networks_equal_stored_ones(void **state) {
   sntk_context *ctx = open_context("cpu", 1);
   static const int64_t widths[] = {6, 4098, 70002};
   const double *inputs = sphere_rows(11, N, D);
-  for (int64_t turn = 0; turn < 3 * 2 * 2 * LENGTH(widths); turn++) {
-    const sntk_activation activation = (sntk_activation)(turn % 3);
-    sntk_network_options options = options_of(activation, widths[turn / 12], D, P);
-    options.precision = turn / 3 % 2 ? SNTK_F32 : SNTK_F64;
-    options.init = turn / 6 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
+  for (int64_t turn = 0; turn < 4 * 2 * 2 * LENGTH(widths); turn++) {
+    const sntk_activation activation = (sntk_activation)(turn % 4);
+    sntk_network_options options = options_of(activation, widths[turn / 16], D, P);
+    options.precision = turn / 4 % 2 ? SNTK_F32 : SNTK_F64;
+    options.init = turn / 8 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
     options.form = SNTK_FORM_PLAIN;
     double outputs[2][N * P], gram[2][N * P * N * P];
     for (int streamed = 0; streamed < 2; streamed++) {
@@ -256,19 +256,60 @@ static void symmetric_initialization_starts_at_zero(void **state) {
   enum { N = 5, D = 3, P = 2, M = 600 };
   sntk_context *ctx = open_context("cpu", 1);
   const double *inputs = sphere_rows(12, N, D);
-  for (int turn = 0; turn < 12; turn++) {
-    sntk_network_options options = options_of((sntk_activation)(turn % 3), M, D, P);
-    options.precision = turn / 3 % 2 ? SNTK_F32 : SNTK_F64;
-    options.form = turn / 6 ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
+  for (int turn = 0; turn < 16; turn++) {
+    sntk_network_options options = options_of((sntk_activation)(turn % 4), M, D, P);
+    options.precision = turn / 4 % 2 ? SNTK_F32 : SNTK_F64;
+    options.form = turn / 8 ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
     const double eps = options.precision == SNTK_F32 ? EPS32 : EPS64;
     double outputs[N * P];
     sntk_network *net = make_network(ctx, &options);
     assert_ok(ctx, sntk_network_forward(ctx, net, inputs, N, outputs));
     sntk_network_free(net);
     /* sum_r phi(z_r) eps in each of the chains of 256, with F's scale: |phi| is below exp(4) = 55 on average */
-    for (int j = 0; j < N * P; j++) assert_near(outputs[j], 0.0, turn / 6 ? 0.0 : 256.0 * eps * 55.0 * sqrt((double)M));
+    for (int j = 0; j < N * P; j++) assert_near(outputs[j], 0.0, turn / 8 ? 0.0 : 256.0 * eps * 55.0 * sqrt((double)M));
   }
   sntk_context_free(ctx);
+}
+
+/* The normalized exponential is the exponential with a factor exp(-sigma^2 |x|^2 / 2) a sample, in outputs and in H:
+ * rows of different lengths, zero among them. */
+static void exp_normalized_is_exp_with_factors(void **state) {
+  (void)state;
+  enum { N = 5, D = 3, P = 2, M = 500, ROWS = N * P };
+  static const double lengths[N] = {0.0, 0.3, 0.7, 1.0, 1.6};
+  for (int turn = 0; turn < 3 * 2 * 2; turn++) {
+    sntk_context *ctx = open_context(turn % 3 ? "cpu" : "ref", 1);
+    sntk_network_options options = options_of(SNTK_EXP, M, D, P);
+    options.sigma = 0.8;
+    options.init = turn / 3 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
+    options.scale = turn / 6 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
+    options.form = turn % 3 == 2 ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
+    double *inputs = sphere_rows(14, N, D), factors[N], plain[N * P], normalized[N * P];
+    for (int64_t i = 0; i < N; i++) {
+      for (int64_t k = 0; k < D; k++) inputs[i * D + k] *= lengths[i];
+      factors[i] = exp(-0.5 * 0.64 * lengths[i] * lengths[i]);
+    }
+    const double *exponential = gram_of(ctx, &options, inputs, N);
+    assert_near(sntk_kernel_scale(SNTK_EXP_NORMALIZED, options.scale, M), sntk_kernel_scale(SNTK_EXP, options.scale, M),
+                0.0);
+    sntk_network *net = make_network(ctx, &options);
+    assert_ok(ctx, sntk_network_forward(ctx, net, inputs, N, plain));
+    sntk_network_free(net);
+    options.activation = SNTK_EXP_NORMALIZED;
+    const double *gram = gram_of(ctx, &options, inputs, N);
+    net = make_network(ctx, &options);
+    assert_ok(ctx, sntk_network_forward(ctx, net, inputs, N, normalized));
+    sntk_network_free(net);
+    for (int64_t j = 0; j < N * P; j++)
+      assert_near(normalized[j], factors[j / P] * plain[j], 8.0 * EPS64 * fabs(plain[j]));
+    for (int64_t a = 0; a < ROWS; a++)
+      for (int64_t b = 0; b < ROWS; b++) {
+        const double expected = factors[a % N] * factors[b % N] * exponential[a * ROWS + b];
+        assert_near(gram[a * ROWS + b], expected, 16.0 * EPS64 * fabs(expected));
+      }
+    sntk_context_free(ctx);
+    pool_clear();
+  }
 }
 
 /* Relative error in |H|_F: a few C eps with C = d |x| |w| + 1.5 max|z - max z| + h + 4 (network.h), h a slab. */
@@ -277,14 +318,14 @@ static void cpu_agrees_with_ref(void **state) {
   enum { N = 7, D = 5, P = 2, M = 1000 };
   sntk_context *cpu = open_context("cpu", 1), *ref = open_context("ref", 1);
   const double *inputs = sphere_rows(13, N, D);
-  for (int turn = 0; turn < 3 * 2 * 2 * 2; turn++) {
-    const sntk_activation activation = (sntk_activation)(turn % 3);
+  for (int turn = 0; turn < 4 * 2 * 2 * 2; turn++) {
+    const sntk_activation activation = (sntk_activation)(turn % 4);
     sntk_network_options options = options_of(activation, M, D, P);
-    options.init = turn / 3 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
+    options.init = turn / 4 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
     options.form = SNTK_FORM_PLAIN;
     const double *expected = gram_of(ref, &options, inputs, N);
-    options.precision = turn / 6 % 2 ? SNTK_F32 : SNTK_F64;
-    options.form = turn / 12 ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
+    options.precision = turn / 8 % 2 ? SNTK_F32 : SNTK_F64;
+    options.form = turn / 16 ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
     const double *actual = gram_of(cpu, &options, inputs, N);
     const double eps = (options.precision == SNTK_F32 ? EPS32 : EPS64) + EPS64;
     const double longest = 5.0, c = D * longest + 1.5 * 2.0 * longest + (double)M + 4.0; /* |w| below 5 sigma */
@@ -307,6 +348,7 @@ int main(void) {
       cmocka_unit_test_teardown(narrow_networks_are_prefixes_of_wide_ones, pool_teardown),
       cmocka_unit_test_teardown(streamed_networks_equal_stored_ones, pool_teardown),
       cmocka_unit_test_teardown(symmetric_initialization_starts_at_zero, pool_teardown),
+      cmocka_unit_test_teardown(exp_normalized_is_exp_with_factors, pool_teardown),
       cmocka_unit_test_teardown(cpu_agrees_with_ref, pool_teardown),
   };
   return cmocka_run_group_tests_name("gram", tests, NULL, NULL);

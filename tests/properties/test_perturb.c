@@ -235,6 +235,33 @@ static void the_gradient_is_that_of_the_change(void **state) {
   sntk_context_free(cpu);
 }
 
+/* More than a chunk of neurons, several slabs, and an order of the threads' shares: cpu against ref. */
+static void the_gradient_of_a_wide_network(void **state) {
+  (void)state;
+  enum { N = 3, D = 2, P = 2, M = 70002 };
+  sntk_context *ref = open_context("ref", 1), *cpu = open_context("cpu", 2);
+  for (int turn = 0; turn < 4; turn++) {
+    const problem q = make_problem(ref, (sntk_activation)turn, N, D, P, M, SNTK_INIT_SYMMETRIC, 50);
+    const double radius = 0.3;
+    const double *const on_ref = gradient_of(ref, &q, SNTK_F64, radius, NULL);
+    const double *const on_cpu = gradient_of(cpu, &q, SNTK_F64, radius, NULL);
+    const double *const in_f32 = gradient_of(cpu, &q, SNTK_F32, radius, NULL);
+    double largest = 0.0, difference = 0.0;
+    for (int64_t j = 0; j < (int64_t)D * M; j++) largest = fmax(largest, fabs(on_ref[j]));
+    snprintf(support_case, sizeof support_case, "%s, largest %g", activation_names[turn], largest);
+    assert_true(largest > 0.0);
+    for (int64_t j = 0; j < (int64_t)D * M; j++) {
+      assert_near(on_cpu[j], on_ref[j], 1e-9 * largest);
+      difference = fmax(difference, fabs(in_f32[j] - on_cpu[j]));
+    }
+    /* relu in float32: a neuron within its rounding of an edge of the band falls to the other side */
+    if (turn != SNTK_RELU) assert_near(difference, 0.0, 1e-4 * largest);
+    pool_clear();
+  }
+  sntk_context_free(ref);
+  sntk_context_free(cpu);
+}
+
 /* relu: the documented smeared step, written out. */
 static double *smeared(sntk_context *ref, const problem *q, const double *weights, double radius) {
   const int64_t n = q->n, d = q->options.dim, m = q->options.width, rows = q->rows;
@@ -658,6 +685,7 @@ static void the_same_run_gives_the_same_bits(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(the_gradient_is_that_of_the_change, pool_teardown),
+      cmocka_unit_test_teardown(the_gradient_of_a_wide_network, pool_teardown),
       cmocka_unit_test_teardown(the_gradient_is_that_of_lambda_min, pool_teardown),
       cmocka_unit_test_teardown(relu_ascends_the_smeared_step, pool_teardown),
       cmocka_unit_test_teardown(figures_are_those_of_the_moved_weights, pool_teardown),

@@ -11,7 +11,7 @@
 
 #define LENGTH(array) (int64_t)(sizeof(array) / sizeof *(array))
 
-static const char *const activation_names[] = {"softmax", "relu", "exp"};
+static const char *const activation_names[] = {"softmax", "relu", "exp", "exp_normalized"};
 
 /* A data set, a network and a run. */
 typedef struct experiment {
@@ -127,15 +127,16 @@ static void step_counts_have_the_known_orders(void **state) {
 static void eta_auto_is_one_over_the_largest_eigenvalue(void **state) {
   (void)state;
   sntk_context *contexts[] = {open_context("ref", 1), open_context("cpu", 1)};
-  for (int turn = 0; turn < 3 * 2 * 2 * 4; turn++) {
-    experiment e = make_experiment((sntk_activation)(turn % 3), 9, 4, turn / 6 % 2 ? 3 : 1, 300, 3 + (uint64_t)turn);
+  for (int turn = 0; turn < 4 * 2 * 2 * 4; turn++) {
+    experiment e = make_experiment((sntk_activation)(turn % 4), 9, 4, turn / 8 % 2 ? 3 : 1, 300, 3 + (uint64_t)turn);
     static const sntk_form forms[] = {SNTK_FORM_PLAIN, SNTK_FORM_PLAIN, SNTK_FORM_PLAIN, SNTK_FORM_DISPLACEMENT};
-    const int variant = turn / 12;
+    const int variant = turn / 16;
     sntk_context *ctx = contexts[variant > 0];
-    e.network.scale = turn / 3 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
+    e.network.scale = turn / 4 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
     e.network.form = forms[variant];
     e.network.precision = variant == 2 ? SNTK_F32 : SNTK_F64;
     e.train.steps = 0;
+    for (int64_t k = 0; k < 4; k++) e.inputs[k] *= 0.5; /* not all of one length */
     const int64_t rows = e.n * e.network.outputs;
     double *gram = reals(rows * rows), *values = reals(rows);
     sntk_network *net = make_network(ctx, &e.network);
@@ -144,7 +145,7 @@ static void eta_auto_is_one_over_the_largest_eigenvalue(void **state) {
     assert_ok(ctx, sntk_eigenvalues(ctx, gram, rows, values));
     const double q = sntk_kernel_scale(e.network.activation, e.network.scale, e.network.width);
     const outcome o = run(ctx, &e);
-    snprintf(support_case, sizeof support_case, "%s, variant %d, scale %d, p %lld", activation_names[turn % 3], variant,
+    snprintf(support_case, sizeof support_case, "%s, variant %d, scale %d, p %lld", activation_names[turn % 4], variant,
              (int)e.network.scale, (long long)e.network.outputs);
     assert_int_equal(o.status, SNTK_OK);
     assert_near(o.result.eta * q * values[rows - 1], 1.0, 1e-5);
@@ -159,13 +160,13 @@ static void eta_auto_is_one_over_the_largest_eigenvalue(void **state) {
 static void eta_theory_is_the_formula(void **state) {
   (void)state;
   sntk_context *ctx = open_context("cpu", 1);
-  for (int turn = 0; turn < 3 * 2 * 2; turn++) {
-    experiment e = make_experiment((sntk_activation)(turn % 3), 5, 4, 2, 500, 7);
-    e.network.scale = turn / 3 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
+  for (int turn = 0; turn < 4 * 2 * 2; turn++) {
+    experiment e = make_experiment((sntk_activation)(turn % 4), 5, 4, 2, 500, 7);
+    e.network.scale = turn / 4 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
     e.network.sigma = 0.5;
     e.train.steps = 1;
     e.train.eta_rule = SNTK_ETA_THEORY;
-    e.train.theory_c = turn / 6 ? 2.0 : 0.1;
+    e.train.theory_c = turn / 8 ? 2.0 : 0.1;
     e.train.theory_delta = 0.2;
     const outcome o = run(ctx, &e);
     const double np = 10.0, q = sntk_kernel_scale(e.network.activation, e.network.scale, 500);
@@ -463,10 +464,10 @@ static void interruption_keeps_what_was_reached(void **state) {
 static void forms_and_backends_agree(void **state) {
   (void)state;
   sntk_context *ref = open_context("ref", 1), *cpu = open_context("cpu", 1);
-  for (int turn = 0; turn < 3 * 2 * 2 * 2; turn++) {
-    experiment e = make_experiment((sntk_activation)(turn % 3), 8, 5, turn / 12 ? 2 : 1, 200, 5);
-    e.network.scale = turn / 3 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
-    e.network.init = turn / 6 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
+  for (int turn = 0; turn < 4 * 2 * 2 * 2; turn++) {
+    experiment e = make_experiment((sntk_activation)(turn % 4), 8, 5, turn / 16 ? 2 : 1, 200, 5);
+    e.network.scale = turn / 4 % 2 ? SNTK_SCALE_PAPER : SNTK_SCALE_NTK;
+    e.network.init = turn / 8 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
     e.network.form = SNTK_FORM_PLAIN;
     e.network.sigma = 0.7;
     e.train.tolerance = 0.0;
@@ -487,7 +488,7 @@ static void forms_and_backends_agree(void **state) {
       e.network.precision = kinds[k].precision;
       const outcome o = run(cpu, &e);
       const double eps = kinds[k].precision == SNTK_F32 ? EPS32 : EPS64, bound = 64.0 * 15.0 * eps * start;
-      snprintf(support_case, sizeof support_case, "%s, scale %d, init %d, p %lld, kind %d", activation_names[turn % 3],
+      snprintf(support_case, sizeof support_case, "%s, scale %d, init %d, p %lld, kind %d", activation_names[turn % 4],
                (int)e.network.scale, (int)e.network.init, (long long)e.network.outputs, (int)k);
       assert_int_equal(o.status, SNTK_OK);
       assert_int_equal(o.result.form, kinds[k].form);
@@ -582,25 +583,25 @@ static void kernel_figures_are_those_of_the_gram_matrices(void **state) {
 static void the_base_moves_and_the_run_stays_right(void **state) {
   (void)state;
   sntk_context *cpu = open_context("cpu", 1);
-  for (int turn = 0; turn < 3 * 2 * 2; turn++) {
-    experiment e = make_experiment((sntk_activation)(turn % 3), 3, 2, 1, 6, 11);
+  for (int turn = 0; turn < 4 * 2 * 2; turn++) {
+    experiment e = make_experiment((sntk_activation)(turn % 4), 3, 2, 1, 6, 11);
     for (int64_t j = 0; j < e.n; j++) e.targets[j] *= 12.0; /* far away */
-    e.network.init = turn / 3 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
+    e.network.init = turn / 4 % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC;
     e.network.form = SNTK_FORM_PLAIN;
     e.train.tolerance = 0.0;
     e.train.steps = 60;
     e.train.eta_rule = SNTK_ETA_VALUE;
-    e.train.eta = e.network.activation == SNTK_EXP ? 0.004 : 0.02;
+    e.train.eta = e.network.activation == SNTK_EXP ? 0.004 : e.network.activation == SNTK_EXP_NORMALIZED ? 0.01 : 0.02;
     const outcome expected = run(cpu, &e);
     assert_int_equal(expected.status, SNTK_OK);
     for (int64_t t = 1; t < expected.result.history_rows; t++)
       assert_true(expected.result.history[t].loss < expected.result.history[t - 1].loss);
     e.network.form = SNTK_FORM_DISPLACEMENT;
-    e.network.precision = turn / 6 ? SNTK_F32 : SNTK_F64;
+    e.network.precision = turn / 8 ? SNTK_F32 : SNTK_F64;
     const outcome o = run(cpu, &e);
-    const double eps = turn / 6 ? EPS32 : EPS64;
+    const double eps = turn / 8 ? EPS32 : EPS64;
     snprintf(support_case, sizeof support_case, "%s, init %d, precision %d: %lld moves, loss %g to %g, moved %g",
-             activation_names[turn % 3], (int)e.network.init, (int)e.network.precision, (long long)o.result.base_moves,
+             activation_names[turn % 4], (int)e.network.init, (int)e.network.precision, (long long)o.result.base_moves,
              o.result.loss_initial, o.result.loss, o.moved);
     assert_int_equal(o.status, SNTK_OK);
     assert_true(o.result.base_moves > 0);
@@ -619,11 +620,11 @@ static void the_base_moves_and_the_run_stays_right(void **state) {
 /* Same seed, backend and threads: same bits, with one thread and with two. */
 static void the_same_run_gives_the_same_bits(void **state) {
   (void)state;
-  for (int turn = 0; turn < 3 * 2 * 2; turn++) {
-    const int threads = 1 + turn / 6;
+  for (int turn = 0; turn < 4 * 2 * 2; turn++) {
+    const int threads = 1 + turn / 8;
     outcome o[2];
-    experiment e = make_experiment((sntk_activation)(turn % 3), 40, 7, 2, 9000, 6); /* three slabs */
-    e.network.precision = turn / 3 % 2 ? SNTK_F32 : SNTK_F64;
+    experiment e = make_experiment((sntk_activation)(turn % 4), 40, 7, 2, 9000, 6); /* three slabs */
+    e.network.precision = turn / 4 % 2 ? SNTK_F32 : SNTK_F64;
     e.train.steps = 4;
     e.train.kernel_every = 2;
     for (int again = 0; again < 2; again++) {
