@@ -1,11 +1,13 @@
 /**
  * @file backend.cu
- * @brief The cuda backend: fills the table of backend.h with kernels, cuBLAS and cuSOLVER. Built as a module that is opened at run time.
+ * @brief The cuda backend: fills the table of backend.h with kernels, cuBLAS and cuSOLVER. Built as a module that is
+ * opened at run time.
  *
- * Two streams. `compute` runs everything in order; `gram` runs the rank updates H += U U^T, so that the features of the next slab are computed
- * while the current one is multiplied: the engine alternates between two slabs, and events say when a slab is ready and when it is free again.
- * Operations that return numbers to the host synchronize; the others only enqueue. Host data pass through one pinned buffer.
- * float32 products add up in float32 over a slab and in float64 over slabs (gram_add); no TensorFloat-32.
+ * Two streams. `compute` runs everything in order; `gram` runs the rank updates H += U U^T, so that the features of the
+ * next slab are computed while the current one is multiplied: the engine alternates between two slabs, and events say
+ * when a slab is ready and when it is free again. Operations that return numbers to the host synchronize; the others
+ * only enqueue. Host data pass through one pinned buffer. float32 products add up in float32 over a slab and in float64
+ * over slabs (gram_add); no TensorFloat-32.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,7 +28,23 @@ namespace {
 /* ---- state ---- */
 
 /* Buffers grown on demand and kept. */
-enum scratch_slot { SLOT_PARTIAL, SLOT_STATS, SLOT_PULL, SLOT_NORMS, SLOT_GRADIENT, SLOT_Z, SLOT_D1, SLOT_D2, SLOT_V, SLOT_PRODUCT, SLOT_WIDE, SLOT_SAMPLES, SLOT_WORK, SLOT_PADDED, SLOTS };
+enum scratch_slot {
+  SLOT_PARTIAL,
+  SLOT_STATS,
+  SLOT_PULL,
+  SLOT_NORMS,
+  SLOT_GRADIENT,
+  SLOT_Z,
+  SLOT_D1,
+  SLOT_D2,
+  SLOT_V,
+  SLOT_PRODUCT,
+  SLOT_WIDE,
+  SLOT_SAMPLES,
+  SLOT_WORK,
+  SLOT_PADDED,
+  SLOTS
+};
 
 /* When a slab of features, or the two of a change, may be written again. */
 struct slab_use {
@@ -34,7 +52,8 @@ struct slab_use {
   cudaEvent_t read;
 };
 
-/* What a recorded step depends on: the same bytes, the same step. Filled after memset, so that padding compares equal. */
+/* What a recorded step depends on: the same bytes, the same step. Filled after memset, so that padding compares equal.
+ */
 struct step_key {
   sntk_neurons v;
   const void *x;
@@ -88,35 +107,38 @@ class range {
 sntk_status fail_cuda(sntk_context *ctx, cudaError_t error, const char *call, int64_t size) {
   const cuda_state *state = state_of(ctx);
   cudaGetLastError(); /* a sticky error stays; any other must not be seen again by the next launch */
-  return sntk_fail(ctx, error == cudaErrorMemoryAllocation ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE, "cuda device %d: %s (size %lld): %s: %s", state ? state->device : -1, call,
+  return sntk_fail(ctx, error == cudaErrorMemoryAllocation ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE,
+                   "cuda device %d: %s (size %lld): %s: %s", state ? state->device : -1, call,
                    static_cast<long long>(size), cudaGetErrorName(error), cudaGetErrorString(error));
 }
 
 sntk_status fail_blas(sntk_context *ctx, cublasStatus_t status, const char *call, int64_t size) {
-  return sntk_fail(ctx, status == CUBLAS_STATUS_ALLOC_FAILED ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE, "cuda device %d: %s (size %lld): %s", state_of(ctx)->device, call,
-                   static_cast<long long>(size), cublasGetStatusString(status));
+  return sntk_fail(ctx, status == CUBLAS_STATUS_ALLOC_FAILED ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE,
+                   "cuda device %d: %s (size %lld): %s", state_of(ctx)->device, call, static_cast<long long>(size),
+                   cublasGetStatusString(status));
 }
 
 sntk_status fail_solver(sntk_context *ctx, cusolverStatus_t status, const char *call, int64_t size) {
-  return sntk_fail(ctx, status == CUSOLVER_STATUS_ALLOC_FAILED ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE, "cuda device %d: %s (size %lld): cuSOLVER status %d",
-                   state_of(ctx)->device, call, static_cast<long long>(size), static_cast<int>(status));
+  return sntk_fail(ctx, status == CUSOLVER_STATUS_ALLOC_FAILED ? SNTK_ERR_MEMORY : SNTK_ERR_DEVICE,
+                   "cuda device %d: %s (size %lld): cuSOLVER status %d", state_of(ctx)->device, call,
+                   static_cast<long long>(size), static_cast<int>(status));
 }
 
 /* `size` is what the call was about: bytes, columns, samples. */
-#define CUDA_TRY(ctx, call, size)                                                              \
-  do {                                                                                         \
-    const cudaError_t cuda_error_ = (call);                                                    \
-    if (cuda_error_ != cudaSuccess) return fail_cuda(ctx, cuda_error_, #call, size); \
+#define CUDA_TRY(ctx, call, size)                                                                                      \
+  do {                                                                                                                 \
+    const cudaError_t cuda_error_ = (call);                                                                            \
+    if (cuda_error_ != cudaSuccess) return fail_cuda(ctx, cuda_error_, #call, size);                                   \
   } while (0)
-#define BLAS_TRY(ctx, call, size)                                                                        \
-  do {                                                                                                   \
-    const cublasStatus_t blas_status_ = (call);                                                          \
-    if (blas_status_ != CUBLAS_STATUS_SUCCESS) return fail_blas(ctx, blas_status_, #call, size); \
+#define BLAS_TRY(ctx, call, size)                                                                                      \
+  do {                                                                                                                 \
+    const cublasStatus_t blas_status_ = (call);                                                                        \
+    if (blas_status_ != CUBLAS_STATUS_SUCCESS) return fail_blas(ctx, blas_status_, #call, size);                       \
   } while (0)
-#define SOLVER_TRY(ctx, call, size)                                                                              \
-  do {                                                                                                           \
-    const cusolverStatus_t solver_status_ = (call);                                                              \
-    if (solver_status_ != CUSOLVER_STATUS_SUCCESS) return fail_solver(ctx, solver_status_, #call, size); \
+#define SOLVER_TRY(ctx, call, size)                                                                                    \
+  do {                                                                                                                 \
+    const cusolverStatus_t solver_status_ = (call);                                                                    \
+    if (solver_status_ != CUSOLVER_STATUS_SUCCESS) return fail_solver(ctx, solver_status_, #call, size);               \
   } while (0)
 
 /* ---- memory ---- */
@@ -160,14 +182,18 @@ sntk_status synchronize(sntk_context *ctx) {
   return SNTK_OK;
 }
 
-/* Host doubles to a device buffer of the slot; returns before the copy is done, the pinned buffer busy until the next synchronize. */
+/* Host doubles to a device buffer of the slot; returns before the copy is done, the pinned buffer busy until the next
+ * synchronize. */
 sntk_status send(sntk_context *ctx, scratch_slot slot, const double *from, int64_t count, double **to) {
   void *staging = NULL;
   SNTK_TRY(synchronize(ctx));
   SNTK_TRY(pinned(ctx, count * static_cast<int64_t>(sizeof(double)), &staging));
   SNTK_TRY(scratch_of(ctx, slot, count, to));
   memcpy(staging, from, static_cast<size_t>(count) * sizeof(double));
-  CUDA_TRY(ctx, cudaMemcpyAsync(*to, staging, static_cast<size_t>(count) * sizeof(double), cudaMemcpyHostToDevice, state_of(ctx)->compute), count);
+  CUDA_TRY(ctx,
+           cudaMemcpyAsync(*to, staging, static_cast<size_t>(count) * sizeof(double), cudaMemcpyHostToDevice,
+                           state_of(ctx)->compute),
+           count);
   return SNTK_OK;
 }
 
@@ -175,7 +201,10 @@ sntk_status send(sntk_context *ctx, scratch_slot slot, const double *from, int64
 sntk_status receive(sntk_context *ctx, const double *from, int64_t count, double **host) {
   SNTK_TRY(synchronize(ctx));
   SNTK_TRY(pinned(ctx, count * static_cast<int64_t>(sizeof(double)), reinterpret_cast<void **>(host)));
-  CUDA_TRY(ctx, cudaMemcpyAsync(*host, from, static_cast<size_t>(count) * sizeof(double), cudaMemcpyDeviceToHost, state_of(ctx)->compute), count);
+  CUDA_TRY(ctx,
+           cudaMemcpyAsync(*host, from, static_cast<size_t>(count) * sizeof(double), cudaMemcpyDeviceToHost,
+                           state_of(ctx)->compute),
+           count);
   return synchronize(ctx);
 }
 
@@ -186,8 +215,9 @@ sntk_status cuda_alloc(sntk_context *ctx, const char *what, int64_t bytes, void 
   CUDA_TRY(ctx, cudaMemGetInfo(&free_bytes, &total), bytes);
   if (static_cast<uint64_t>(bytes) > free_bytes) {
     char needed[32], there[32];
-    return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: %s are needed and cuda device %d has %s free; use a smaller width", what, sntk_format_bytes(bytes, needed),
-                     state_of(ctx)->device, sntk_format_bytes(static_cast<int64_t>(free_bytes), there));
+    return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: %s are needed and cuda device %d has %s free; use a smaller width",
+                     what, sntk_format_bytes(bytes, needed), state_of(ctx)->device,
+                     sntk_format_bytes(static_cast<int64_t>(free_bytes), there));
   }
   CUDA_TRY(ctx, cudaMalloc(out, static_cast<size_t>(bytes > 0 ? bytes : 1)), bytes);
   const cudaError_t error = cudaMemsetAsync(*out, 0, static_cast<size_t>(bytes), state_of(ctx)->compute);
@@ -206,18 +236,20 @@ void cuda_free(sntk_context *ctx, void *pointer) {
     if (use.other == pointer) use.other = NULL;
   }
   state->padded.x = NULL; /* its memory may be another's soon */
-  cudaFree(pointer); /* waits for the work that uses it */
+  cudaFree(pointer);      /* waits for the work that uses it */
 }
 
 sntk_status cuda_upload(sntk_context *ctx, void *to, const void *from, int64_t bytes) {
   state_of(ctx)->padded.x = NULL; /* they may be the samples */
   /* the zero fill of a fresh buffer may still be under way on the stream */
-  CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute), bytes);
+  CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute),
+           bytes);
   return synchronize(ctx);
 }
 
 sntk_status cuda_download(sntk_context *ctx, void *to, const void *from, int64_t bytes) {
-  CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, state_of(ctx)->compute), bytes);
+  CUDA_TRY(ctx, cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, state_of(ctx)->compute),
+           bytes);
   return synchronize(ctx);
 }
 
@@ -250,7 +282,8 @@ sntk_status open_device(sntk_context *ctx, cuda_state *state) {
     return sntk_fail(ctx, SNTK_ERR_DEVICE, "no CUDA device: cudaGetDeviceCount: %s", cudaGetErrorString(error));
   }
   if (state->device >= count)
-    return sntk_fail(ctx, SNTK_ERR_DEVICE, "cuda device %d does not exist; this machine has %d, counted from 0", state->device, count);
+    return sntk_fail(ctx, SNTK_ERR_DEVICE, "cuda device %d does not exist; this machine has %d, counted from 0",
+                     state->device, count);
   CUDA_TRY(ctx, cudaSetDevice(state->device), state->device);
   cudaDeviceProp properties;
   CUDA_TRY(ctx, cudaGetDeviceProperties(&properties, state->device), state->device);
@@ -258,9 +291,13 @@ sntk_status open_device(sntk_context *ctx, cuda_state *state) {
   state->limits.multiprocessors = properties.multiProcessorCount;
   state->limits.tensor_cores = ctx->tensor_cores && properties.major >= 8;
   if (ctx->tensor_cores && !state->limits.tensor_cores)
-    return sntk_fail(ctx, SNTK_ERR_DEVICE, "cuda device %d has no TensorFloat-32 (compute capability %d.%d, 8.0 is needed); use tensor_cores false", state->device,
-                     properties.major, properties.minor);
-  CUDA_TRY(ctx, cudaDeviceGetAttribute(&state->limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, state->device), state->device);
+    return sntk_fail(
+        ctx, SNTK_ERR_DEVICE,
+        "cuda device %d has no TensorFloat-32 (compute capability %d.%d, 8.0 is needed); use tensor_cores false",
+        state->device, properties.major, properties.minor);
+  CUDA_TRY(ctx,
+           cudaDeviceGetAttribute(&state->limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, state->device),
+           state->device);
   CUDA_TRY(ctx, cudaStreamCreateWithFlags(&state->compute, cudaStreamNonBlocking), 0);
   CUDA_TRY(ctx, cudaStreamCreateWithFlags(&state->gram, cudaStreamNonBlocking), 0);
   CUDA_TRY(ctx, cudaEventCreateWithFlags(&state->ready, cudaEventDisableTiming), 0);
@@ -276,9 +313,10 @@ sntk_status open_device(sntk_context *ctx, cuda_state *state) {
 #else
   const char *emulated = "";
 #endif
-  snprintf(ctx->device_name, sizeof ctx->device_name, "%.100s%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, CUDA runtime %d.%d", properties.name, emulated,
-           properties.major, properties.minor, properties.multiProcessorCount, static_cast<double>(properties.totalGlobalMem) / (1 << 30), runtime / 1000,
-           runtime % 1000 / 10);
+  snprintf(ctx->device_name, sizeof ctx->device_name,
+           "%.100s%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, CUDA runtime %d.%d", properties.name,
+           emulated, properties.major, properties.minor, properties.multiProcessorCount,
+           static_cast<double>(properties.totalGlobalMem) / (1 << 30), runtime / 1000, runtime % 1000 / 10);
   return SNTK_OK;
 }
 
@@ -316,10 +354,13 @@ int64_t slab_columns(int64_t samples, int64_t count) {
 
 int64_t cuda_scratch_bytes(const sntk_context *, int64_t samples, int64_t dim, int64_t outputs, sntk_precision type) {
   const int64_t b = slab_columns(samples, INT64_MAX);
-  const int64_t logits = sntk_size_mul(sntk_size_mul(sntk_size_mul(samples, b), 4), static_cast<int64_t>(sntk_type_size(type)));
+  const int64_t logits =
+      sntk_size_mul(sntk_size_mul(sntk_size_mul(samples, b), 4), static_cast<int64_t>(sntk_type_size(type)));
   const int64_t columns = sntk_size_mul(sntk_size_mul(dim, 3 * b), sizeof(double));
-  const int64_t rows = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 3)), 1024 * static_cast<int64_t>(sizeof(double)));
-  const int64_t padded = sntk_size_mul(sntk_size_mul(samples, padded_dim(type, dim)), static_cast<int64_t>(sntk_type_size(type)));
+  const int64_t rows =
+      sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 3)), 1024 * static_cast<int64_t>(sizeof(double)));
+  const int64_t padded =
+      sntk_size_mul(sntk_size_mul(samples, padded_dim(type, dim)), static_cast<int64_t>(sntk_type_size(type)));
   return sntk_size_add(sntk_size_add(sntk_size_add(logits, columns), rows), padded);
 }
 
@@ -340,41 +381,45 @@ sntk_status cuda_random_signs(sntk_context *ctx, const sntk_source *source, int6
 /* ---- matrix products. cuBLAS is column-major: a row-major product C = A B is C^T = B^T A^T there ---- */
 
 /* out (n x b) = X (n x d) W (d x b, ld) */
-sntk_status logits(sntk_context *ctx, sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x, const void *w, int64_t ld, void *out) {
+sntk_status logits(sntk_context *ctx, sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x,
+                   const void *w, int64_t ld, void *out) {
   cublasHandle_t handle = state_of(ctx)->blas_compute;
   const int ni = static_cast<int>(n), bi = static_cast<int>(b), di = static_cast<int>(d), ldi = static_cast<int>(ld);
-  if (ld > INT32_MAX) return sntk_fail(ctx, SNTK_ERR_SHAPE, "a row of %lld weights is too long for cuBLAS", static_cast<long long>(ld));
+  if (ld > INT32_MAX)
+    return sntk_fail(ctx, SNTK_ERR_SHAPE, "a row of %lld weights is too long for cuBLAS", static_cast<long long>(ld));
   const float one = 1.0f, zero = 0.0f;
   const double one64 = 1.0, zero64 = 0.0;
   if (type == SNTK_F32)
     BLAS_TRY(ctx,
-             cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ni, di, &one, static_cast<const float *>(w), ldi, static_cast<const float *>(x), di, &zero,
-                         static_cast<float *>(out), bi),
+             cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ni, di, &one, static_cast<const float *>(w), ldi,
+                         static_cast<const float *>(x), di, &zero, static_cast<float *>(out), bi),
              b);
   else
     BLAS_TRY(ctx,
-             cublasDgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ni, di, &one64, static_cast<const double *>(w), ldi, static_cast<const double *>(x), di, &zero64,
-                         static_cast<double *>(out), bi),
+             cublasDgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, bi, ni, di, &one64, static_cast<const double *>(w), ldi,
+                         static_cast<const double *>(x), di, &zero64, static_cast<double *>(out), bi),
              b);
   return SNTK_OK;
 }
 
 /* out (d x b, ld) = X^T G, G n x b */
-sntk_status transposed_product(sntk_context *ctx, sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x, const void *g, void *out, int64_t ld) {
+sntk_status transposed_product(sntk_context *ctx, sntk_precision type, int64_t n, int64_t b, int64_t d, const void *x,
+                               const void *g, void *out, int64_t ld) {
   cublasHandle_t handle = state_of(ctx)->blas_compute;
   const int ni = static_cast<int>(n), bi = static_cast<int>(b), di = static_cast<int>(d), ldi = static_cast<int>(ld);
-  if (ld > INT32_MAX) return sntk_fail(ctx, SNTK_ERR_SHAPE, "a row of %lld weights is too long for cuBLAS", static_cast<long long>(ld));
+  if (ld > INT32_MAX)
+    return sntk_fail(ctx, SNTK_ERR_SHAPE, "a row of %lld weights is too long for cuBLAS", static_cast<long long>(ld));
   const float one = 1.0f, zero = 0.0f;
   const double one64 = 1.0, zero64 = 0.0;
   if (type == SNTK_F32)
     BLAS_TRY(ctx,
-             cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, bi, di, ni, &one, static_cast<const float *>(g), bi, static_cast<const float *>(x), di, &zero,
-                         static_cast<float *>(out), ldi),
+             cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, bi, di, ni, &one, static_cast<const float *>(g), bi,
+                         static_cast<const float *>(x), di, &zero, static_cast<float *>(out), ldi),
              b);
   else
     BLAS_TRY(ctx,
-             cublasDgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, bi, di, ni, &one64, static_cast<const double *>(g), bi, static_cast<const double *>(x), di, &zero64,
-                         static_cast<double *>(out), ldi),
+             cublasDgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, bi, di, ni, &one64, static_cast<const double *>(g), bi,
+                         static_cast<const double *>(x), di, &zero64, static_cast<double *>(out), ldi),
              b);
   return SNTK_OK;
 }
@@ -396,17 +441,21 @@ sntk_status load_slab(sntk_context *ctx, const sntk_neurons *v, const sntk_sampl
 }
 
 /* Rows of slopes after launch_slopes: of the neurons with the sign, and of those with its opposite. */
-void *slope_rows(const sntk_neurons *v, const logit_slab *slab, int half) { return half ? slab->d2 : v->layout == SNTK_LAYOUT_PLAIN ? slab->z : slab->d1; }
+void *slope_rows(const sntk_neurons *v, const logit_slab *slab, int half) {
+  return half ? slab->d2 : v->layout == SNTK_LAYOUT_PLAIN ? slab->z : slab->d1;
+}
 
 /* ---- statistics ---- */
 
-/* Beyond this the engine moves the base and takes the statistics again, so that an expm1 that overflows is no failure; far above the engine's limit. */
+/* Beyond this the engine moves the base and takes the statistics again, so that an expm1 that overflows is no failure;
+ * far above the engine's limit. */
 constexpr double SHIFT_BEYOND = 60.0;
-/* A float32 exponent's offset is rounded in units of |max| 2^-24: above this a softmax would lose its accuracy, and then its sum. */
+/* A float32 exponent's offset is rounded in units of |max| 2^-24: above this a softmax would lose its accuracy, and
+ * then its sum. */
 constexpr double LARGEST_FLOAT_MAX = 1 << 20;
 
-/* Merges what came from the device, rows of (max, sum, shift, t...), into the host's. Layouts with a base keep their maximum; the device's is that
- * one rounded to the computation's type. */
+/* Merges what came from the device, rows of (max, sum, shift, t...), into the host's. Layouts with a base keep their
+ * maximum; the device's is that one rounded to the computation's type. */
 sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *rows, sntk_stats *stats) {
   const int64_t p = stats->outputs, width = p + 3;
   const bool softmax = v->activation == SNTK_SOFTMAX;
@@ -414,14 +463,19 @@ sntk_status merge_rows(sntk_context *ctx, const sntk_neurons *v, const double *r
     const double *row = rows + i * width;
     double *t = &stats->t[i * p];
     if (row[2] > stats->shift_max && isfinite(row[2])) stats->shift_max = row[2];
-    if (v->layout != SNTK_LAYOUT_PLAIN && v->activation != SNTK_RELU && isfinite(row[2]) && row[2] > SHIFT_BEYOND) continue;
+    if (v->layout != SNTK_LAYOUT_PLAIN && v->activation != SNTK_RELU && isfinite(row[2]) && row[2] > SHIFT_BEYOND)
+      continue;
     bool finite = isfinite(row[1]) && isfinite(row[2]) && (!softmax || isfinite(row[0]));
     for (int64_t l = 0; l < p; l++) finite = finite && isfinite(row[3 + l]);
     if (!finite)
-      return sntk_fail(ctx, SNTK_ERR_OVERFLOW, "sample %lld: a logit or activation is not finite; use a smaller sigma, smaller inputs or a smaller eta",
-                       static_cast<long long>(i));
+      return sntk_fail(
+          ctx, SNTK_ERR_OVERFLOW,
+          "sample %lld: a logit or activation is not finite; use a smaller sigma, smaller inputs or a smaller eta",
+          static_cast<long long>(i));
     if (softmax && v->type == SNTK_F32 && fabs(row[0]) > LARGEST_FLOAT_MAX)
-      return sntk_fail(ctx, SNTK_ERR_OVERFLOW, "sample %lld: a logit of %g is too large for float32 exponentials, which take up to %g; use precision f64 or smaller inputs",
+      return sntk_fail(ctx, SNTK_ERR_OVERFLOW,
+                       "sample %lld: a logit of %g is too large for float32 exponentials, which take up to %g; use "
+                       "precision f64 or smaller inputs",
                        static_cast<long long>(i), row[0], LARGEST_FLOAT_MAX);
     if (v->layout == SNTK_LAYOUT_PLAIN) {
       sntk_merge(&stats->max[i], &stats->sum[i], t, row[0], row[1], row + 3, p);
@@ -443,7 +497,8 @@ sntk_status padded_samples(sntk_context *ctx, const sntk_samples *s, const void 
   *x = s->x;
   if (*ld == s->dim) return SNTK_OK;
   void *to = NULL;
-  SNTK_TRY(scratch(ctx, SLOT_PADDED, sntk_size_mul(s->count * *ld, static_cast<int64_t>(sntk_type_size(s->type))), &to));
+  SNTK_TRY(
+      scratch(ctx, SLOT_PADDED, sntk_size_mul(s->count * *ld, static_cast<int64_t>(sntk_type_size(s->type))), &to));
   *x = to;
   if (known.x == s->x && known.count == s->count && known.dim == s->dim && known.type == s->type) return SNTK_OK;
   state->padded.x = NULL;
@@ -504,13 +559,15 @@ sntk_status cuda_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk
   return statistics_of(ctx, v, s, fixed_max, stats);
 }
 
-/* float64 throughout: the base widened slab by slab into a plain network. Pairs share their base: sums count twice, signed sums cancel exactly. */
+/* float64 throughout: the base widened slab by slab into a plain network. Pairs share their base: sums count twice,
+ * signed sums cancel exactly. */
 sntk_status cuda_base_statistics(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, sntk_stats *stats) {
   range named(ctx, "forward");
   const int64_t step = slab_columns(s->count, v->count);
   const sntk_samples wide_samples = {s->count, s->dim, SNTK_F64, s->x64, s->x64};
   double *wide = NULL, *one = NULL;
-  SNTK_TRY(sntk_alloc(ctx, "statistics of a slab", s->count * (v->outputs + 2), sizeof(double), reinterpret_cast<void **>(&one)));
+  SNTK_TRY(sntk_alloc(ctx, "statistics of a slab", s->count * (v->outputs + 2), sizeof(double),
+                      reinterpret_cast<void **>(&one)));
   sntk_status status = SNTK_OK;
   for (int64_t at = 0; at < v->count && status == SNTK_OK; at += step) {
     sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
@@ -539,7 +596,8 @@ sntk_status cuda_base_statistics(sntk_context *ctx, const sntk_neurons *v, const
         slab_stats.sum[i] *= 2.0;
         memset(t, 0, static_cast<size_t>(v->outputs) * sizeof(double));
       }
-      sntk_merge(&stats->max[i], &stats->sum[i], &stats->t[i * v->outputs], slab_stats.max[i], slab_stats.sum[i], t, v->outputs);
+      sntk_merge(&stats->max[i], &stats->sum[i], &stats->t[i * v->outputs], slab_stats.max[i], slab_stats.sum[i], t,
+                 v->outputs);
     }
   }
   free(one);
@@ -548,7 +606,8 @@ sntk_status cuda_base_statistics(sntk_context *ctx, const sntk_neurons *v, const
 
 /* ---- gradient ---- */
 
-/* Rows of `width` reals: r scaled, zeros, the exponent shift at [width - 2], c scaled at [width - 1]; scale and normalizer folded in. */
+/* Rows of `width` reals: r scaled, zeros, the exponent shift at [width - 2], c scaled at [width - 1]; scale and
+ * normalizer folded in. */
 void fill_pull(const sntk_neurons *v, int64_t samples, const sntk_pull *pull, int64_t width, void *staging) {
   const int64_t p = v->outputs;
   const bool softmax = v->activation == SNTK_SOFTMAX;
@@ -557,7 +616,10 @@ void fill_pull(const sntk_neurons *v, int64_t samples, const sntk_pull *pull, in
     float *narrow = static_cast<float *>(staging) + i * width;
     double *wide = static_cast<double *>(staging) + i * width;
     for (int64_t l = 0; l < width; l++) {
-      const double value = l < p ? factor * pull->r[i * p + l] : l == width - 2 ? max : l == width - 1 ? factor * pull->c[i] : 0.0;
+      const double value = l < p            ? factor * pull->r[i * p + l]
+                           : l == width - 2 ? max
+                           : l == width - 1 ? factor * pull->c[i]
+                                            : 0.0;
       if (v->type == SNTK_F32) /* the shift as exp_shift makes it on the device */
         narrow[l] = l == width - 2 ? static_cast<float>(max) * 1.44269504f : static_cast<float>(value);
       else
@@ -566,14 +628,17 @@ void fill_pull(const sntk_neurons *v, int64_t samples, const sntk_pull *pull, in
   }
 }
 
-sntk_status send_pull(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const sntk_pull *pull, int64_t width, void **out) {
+sntk_status send_pull(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const sntk_pull *pull, int64_t width,
+                      void **out) {
   const int64_t bytes = samples * width * static_cast<int64_t>(sntk_type_size(v->type));
   void *staging = NULL;
   SNTK_TRY(synchronize(ctx));
   SNTK_TRY(pinned(ctx, bytes, &staging));
   SNTK_TRY(scratch(ctx, SLOT_PULL, bytes, out));
   fill_pull(v, samples, pull, width, staging);
-  CUDA_TRY(ctx, cudaMemcpyAsync(*out, staging, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute), samples);
+  CUDA_TRY(ctx,
+           cudaMemcpyAsync(*out, staging, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, state_of(ctx)->compute),
+           samples);
   return SNTK_OK;
 }
 
@@ -592,8 +657,9 @@ sntk_status add_norms(sntk_context *ctx, const double *device, double norms[2]) 
   return SNTK_OK;
 }
 
-sntk_status gradient_fused(sntk_context *ctx, const gradient_plan &plan, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, gradient_mode mode,
-                           double eta, void *const out[2], int64_t ld, double norms[2]) {
+sntk_status gradient_fused(sntk_context *ctx, const gradient_plan &plan, const sntk_neurons *v, const sntk_samples *s,
+                           const sntk_pull *pull, gradient_mode mode, double eta, void *const out[2], int64_t ld,
+                           double norms[2]) {
   cuda_state *state = state_of(ctx);
   void *coefficients = NULL, *partial = NULL;
   const void *x = NULL;
@@ -602,8 +668,12 @@ sntk_status gradient_fused(sntk_context *ctx, const gradient_plan &plan, const s
   SNTK_TRY(padded_samples(ctx, s, &x, &ld_x));
   SNTK_TRY(send_pull(ctx, v, s->count, pull, plan.pp + 2, &coefficients));
   if (plan.splits > 1)
-    SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(plan.splits * halves(v), v->dim * v->count), static_cast<int64_t>(sntk_type_size(v->type))), &partial));
-  if (mode == GRADIENT_DESCEND) SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 + 2 * gradient_norm_pairs(plan, *v), &norm_partials));
+    SNTK_TRY(scratch(ctx, SLOT_GRADIENT,
+                     sntk_size_mul(sntk_size_mul(plan.splits * halves(v), v->dim * v->count),
+                                   static_cast<int64_t>(sntk_type_size(v->type))),
+                     &partial));
+  if (mode == GRADIENT_DESCEND)
+    SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 + 2 * gradient_norm_pairs(plan, *v), &norm_partials));
   CUDA_TRY(ctx,
            launch_gradient(state->compute, plan, *v, x, ld_x, s->count, coefficients, mode, eta, out, ld, partial,
                            norm_partials ? norm_partials + 2 : NULL, norm_partials),
@@ -612,8 +682,8 @@ sntk_status gradient_fused(sntk_context *ctx, const gradient_plan &plan, const s
 }
 
 /* The same by slabs of logits in memory, for inputs too wide or outputs too many. */
-sntk_status gradient_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, gradient_mode mode, double eta,
-                              void *const out[2], int64_t ld, double norms[2]) {
+sntk_status gradient_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull,
+                              gradient_mode mode, double eta, void *const out[2], int64_t ld, double norms[2]) {
   cuda_state *state = state_of(ctx);
   const int64_t step = slab_columns(s->count, v->count), width = v->outputs + 2;
   const size_t size = sntk_type_size(v->type);
@@ -628,7 +698,9 @@ sntk_status gradient_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sn
     CUDA_TRY(ctx, launch_slopes(state->compute, part, slab, max), part.count);
     for (int h = 0; h < halves(v); h++) {
       void *slopes = slope_rows(&part, &slab, h);
-      CUDA_TRY(ctx, launch_pull(state->compute, part, s->count, part.count, slopes, coefficients, width, h ? -1.0 : 1.0), part.count);
+      CUDA_TRY(ctx,
+               launch_pull(state->compute, part, s->count, part.count, slopes, coefficients, width, h ? -1.0 : 1.0),
+               part.count);
       void *target = static_cast<char *>(out[h]) + static_cast<size_t>(at) * size;
       if (mode == GRADIENT_STORE) {
         SNTK_TRY(transposed_product(ctx, v->type, s->count, part.count, v->dim, s->x, slopes, target, ld));
@@ -637,14 +709,18 @@ sntk_status gradient_by_slabs(sntk_context *ctx, const sntk_neurons *v, const sn
       SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(v->dim * part.count, static_cast<int64_t>(size)), &gradient));
       SNTK_TRY(transposed_product(ctx, v->type, s->count, part.count, v->dim, s->x, slopes, gradient, part.count));
       SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 + 2 * descend_norm_pairs(v->dim, part.count), &norm_partials));
-      CUDA_TRY(ctx, launch_descend(state->compute, v->type, v->dim, part.count, eta, gradient, part.count, target, ld, norm_partials + 2, norm_partials), part.count);
+      CUDA_TRY(ctx,
+               launch_descend(state->compute, v->type, v->dim, part.count, eta, gradient, part.count, target, ld,
+                              norm_partials + 2, norm_partials),
+               part.count);
       SNTK_TRY(add_norms(ctx, norm_partials, norms));
     }
   }
   return SNTK_OK;
 }
 
-sntk_status cuda_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, void *const out[2], int64_t ld) {
+sntk_status cuda_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull,
+                          void *const out[2], int64_t ld) {
   range named(ctx, "gradient");
   const gradient_plan plan = plan_gradient(state_of(ctx)->limits, *v, s->count);
   if (plan.fused) return gradient_fused(ctx, plan, v, s, pull, GRADIENT_STORE, 0.0, out, ld, NULL);
@@ -658,7 +734,7 @@ struct fused_step {
   forward_plan forward;
   int64_t width, rows;                         /* reals of a sample's coefficients, doubles of its statistics */
   int64_t pull_bytes, max_bytes, result_bytes; /* of the pinned buffer, in this order */
-  const void *x; /* padded */
+  const void *x;                               /* padded */
   int64_t ld_x;
   char *host;
   void *pull, *partial_gradient;
@@ -666,12 +742,18 @@ struct fused_step {
 };
 
 /* Enqueues the step on the compute stream; every buffer is there already, so that it can be recorded. */
-sntk_status enqueue_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s, double eta) {
+sntk_status enqueue_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s,
+                         double eta) {
   cuda_state *state = state_of(ctx);
   void *const out[2] = {v->layout == SNTK_LAYOUT_PLAIN ? v->base : v->shift[0], v->shift[1]};
-  CUDA_TRY(ctx, cudaMemcpyAsync(f.pull, f.host, static_cast<size_t>(f.pull_bytes), cudaMemcpyHostToDevice, state->compute), f.pull_bytes);
+  CUDA_TRY(ctx,
+           cudaMemcpyAsync(f.pull, f.host, static_cast<size_t>(f.pull_bytes), cudaMemcpyHostToDevice, state->compute),
+           f.pull_bytes);
   if (f.max_bytes > 0)
-    CUDA_TRY(ctx, cudaMemcpyAsync(f.max, f.host + f.pull_bytes, static_cast<size_t>(f.max_bytes), cudaMemcpyHostToDevice, state->compute), f.max_bytes);
+    CUDA_TRY(ctx,
+             cudaMemcpyAsync(f.max, f.host + f.pull_bytes, static_cast<size_t>(f.max_bytes), cudaMemcpyHostToDevice,
+                             state->compute),
+             f.max_bytes);
   CUDA_TRY(ctx,
            launch_gradient(state->compute, f.gradient, *v, f.x, f.ld_x, s->count, f.pull, GRADIENT_DESCEND, eta, out,
                            v->ld, f.partial_gradient, f.partial_norms, f.result),
@@ -680,18 +762,21 @@ sntk_status enqueue_step(sntk_context *ctx, const fused_step &f, const sntk_neur
            launch_forward(state->compute, f.forward, *v, f.x, f.ld_x, s->count, f.max, f.partial_rows, f.result + 2),
            v->count);
   CUDA_TRY(ctx,
-           cudaMemcpyAsync(f.host + f.pull_bytes + f.max_bytes, f.result, static_cast<size_t>(f.result_bytes), cudaMemcpyDeviceToHost, state->compute),
+           cudaMemcpyAsync(f.host + f.pull_bytes + f.max_bytes, f.result, static_cast<size_t>(f.result_bytes),
+                           cudaMemcpyDeviceToHost, state->compute),
            f.result_bytes);
   return SNTK_OK;
 }
 
 /* Records the step as a graph and leaves it in the state. */
-sntk_status record_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s, double eta) {
+sntk_status record_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s,
+                        double eta) {
   cuda_state *state = state_of(ctx);
   cudaGraph_t graph = NULL;
   CUDA_TRY(ctx, cudaStreamBeginCapture(state->compute, cudaStreamCaptureModeThreadLocal), v->count);
   const sntk_status status = enqueue_step(ctx, f, v, s, eta);
-  const cudaError_t ended = cudaStreamEndCapture(state->compute, &graph); /* also after a failure: the stream must leave capture */
+  const cudaError_t ended =
+      cudaStreamEndCapture(state->compute, &graph); /* also after a failure: the stream must leave capture */
   if (status != SNTK_OK) {
     if (ended == cudaSuccess && graph) cudaGraphDestroy(graph);
     return status;
@@ -703,8 +788,8 @@ sntk_status record_step(sntk_context *ctx, const fused_step &f, const sntk_neuro
   return error == cudaSuccess ? SNTK_OK : fail_cuda(ctx, error, "cudaGraphInstantiate", v->count);
 }
 
-/* A step that comes again as it was is recorded the second time and replayed from then on: where samples x neurons are few, its launches take longer
- * than their work. */
+/* A step that comes again as it was is recorded the second time and replayed from then on: where samples x neurons are
+ * few, its launches take longer than their work. */
 sntk_status run_step(sntk_context *ctx, const fused_step &f, const sntk_neurons *v, const sntk_samples *s, double eta) {
   cuda_state *state = state_of(ctx);
   step_key key;
@@ -713,7 +798,8 @@ sntk_status run_step(sntk_context *ctx, const fused_step &f, const sntk_neurons 
   key.x = s->x;
   key.samples = s->count;
   key.eta = eta;
-  const void *const buffers[8] = {f.host, f.pull, f.partial_gradient, f.max, f.result, f.partial_norms, f.partial_rows, f.x};
+  const void *const buffers[8] = {f.host,   f.pull,          f.partial_gradient, f.max,
+                                  f.result, f.partial_norms, f.partial_rows,     f.x};
   memcpy(key.buffers, buffers, sizeof buffers);
   if (memcmp(&key, &state->step_of, sizeof key) != 0) {
     if (state->step) CUDA_TRY(ctx, cudaGraphExecDestroy(state->step), 0);
@@ -726,8 +812,9 @@ sntk_status run_step(sntk_context *ctx, const fused_step &f, const sntk_neurons 
   return SNTK_OK;
 }
 
-sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const forward_plan &forward, const sntk_neurons *v, const sntk_samples *s,
-                       const sntk_pull *pull, double eta, double norms[2], sntk_stats *next) {
+sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const forward_plan &forward,
+                       const sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta, double norms[2],
+                       sntk_stats *next) {
   fused_step f = {};
   const int64_t size = static_cast<int64_t>(sntk_type_size(v->type)), n = s->count;
   f.gradient = gradient;
@@ -745,7 +832,9 @@ sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const f
   SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 2 * gradient_norm_pairs(gradient, *v), &f.partial_norms));
   SNTK_TRY(scratch_of(ctx, SLOT_PARTIAL, sntk_size_mul(forward.chunks, f.rows), &f.partial_rows));
   if (gradient.splits > 1)
-    SNTK_TRY(scratch(ctx, SLOT_GRADIENT, sntk_size_mul(sntk_size_mul(gradient.splits * halves(v), v->dim * v->count), size), &f.partial_gradient));
+    SNTK_TRY(scratch(ctx, SLOT_GRADIENT,
+                     sntk_size_mul(sntk_size_mul(gradient.splits * halves(v), v->dim * v->count), size),
+                     &f.partial_gradient));
   SNTK_TRY(padded_samples(ctx, s, &f.x, &f.ld_x));
   fill_pull(v, n, pull, f.width, f.host);
   if (f.max_bytes > 0) memcpy(f.host + f.pull_bytes, next->max, static_cast<size_t>(n) * sizeof(double));
@@ -757,7 +846,8 @@ sntk_status step_fused(sntk_context *ctx, const gradient_plan &gradient, const f
   return merge_fused(ctx, v, s, f.max, result + 2, next);
 }
 
-sntk_status cuda_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta, double norms[2], sntk_stats *next) {
+sntk_status cuda_descent(sntk_context *ctx, sntk_neurons *v, const sntk_samples *s, const sntk_pull *pull, double eta,
+                         double norms[2], sntk_stats *next) {
   range named(ctx, "gradient");
   void *const out[2] = {v->layout == SNTK_LAYOUT_PLAIN ? v->base : v->shift[0], v->shift[1]};
   const gradient_plan plan = plan_gradient(state_of(ctx)->limits, *v, s->count);
@@ -777,13 +867,14 @@ sntk_status cuda_profile(sntk_context *ctx, bool on) {
 }
 
 /* What a slope is multiplied with besides the signs: the normalizer, times `scale`. */
-sntk_status send_factors(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const double *sum, double scale, double *host, scratch_slot slot, double **out) {
+sntk_status send_factors(sntk_context *ctx, const sntk_neurons *v, int64_t samples, const double *sum, double scale,
+                         double *host, scratch_slot slot, double **out) {
   for (int64_t i = 0; i < samples; i++) host[i] = v->activation == SNTK_SOFTMAX ? scale / sum[i] : scale;
   return send(ctx, slot, host, samples, out);
 }
 
-sntk_status cuda_push(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max, const double *sum, const void *const direction[2],
-                      int64_t ld, double *dot, double *mean) {
+sntk_status cuda_push(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
+                      const double *sum, const void *const direction[2], int64_t ld, double *dot, double *mean) {
   range named(ctx, "push");
   cuda_state *state = state_of(ctx);
   const int64_t n = s->count, p = v->outputs, step = slab_columns(n, v->count);
@@ -804,8 +895,12 @@ sntk_status cuda_push(sntk_context *ctx, const sntk_neurons *v, const sntk_sampl
     CUDA_TRY(ctx, launch_slopes(state->compute, part, slab, max_device), part.count);
     SNTK_TRY(scratch(ctx, SLOT_V, sntk_size_mul(n * part.count, static_cast<int64_t>(size)), &pushed));
     for (int h = 0; h < halves(v); h++) {
-      SNTK_TRY(logits(ctx, v->type, n, part.count, v->dim, s->x, static_cast<const char *>(direction[h]) + static_cast<size_t>(at) * size, ld, pushed));
-      CUDA_TRY(ctx, launch_push(state->compute, part, n, part.count, slope_rows(&part, &slab, h), pushed, h ? -1.0 : 1.0, factor, sums, sums + n * p), part.count);
+      SNTK_TRY(logits(ctx, v->type, n, part.count, v->dim, s->x,
+                      static_cast<const char *>(direction[h]) + static_cast<size_t>(at) * size, ld, pushed));
+      CUDA_TRY(ctx,
+               launch_push(state->compute, part, n, part.count, slope_rows(&part, &slab, h), pushed, h ? -1.0 : 1.0,
+                           factor, sums, sums + n * p),
+               part.count);
     }
   }
   SNTK_TRY(receive(ctx, sums, n * (p + 1), &host_sums));
@@ -1059,8 +1154,7 @@ sntk_status cuda_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const
       continue;
     }
     if (bands) SNTK_TRY(load_slab(ctx, &part, s, &slab)); /* the band wants the logits, which have become slopes */
-    CUDA_TRY(ctx,
-             launch_kernel_pull(state->compute, part, slab, pulled, u, bands, sqrt(static_cast<double>(v->width))),
+    CUDA_TRY(ctx, launch_kernel_pull(state->compute, part, slab, pulled, u, bands, sqrt(static_cast<double>(v->width))),
              part.count);
     SNTK_TRY(transposed_product(ctx, v->type, n, part.count, v->dim, s->x, slab.z, static_cast<char *>(out) + at * size,
                                 ld));
@@ -1081,8 +1175,9 @@ sntk_status cuda_gram_finish(sntk_context *ctx, const sntk_samples *s, int64_t o
   CUDA_TRY(ctx, cudaEventRecord(state->ready, state->gram), s->count);
   CUDA_TRY(ctx, cudaStreamWaitEvent(state->compute, state->ready, 0), s->count);
   BLAS_TRY(ctx,
-           cublasDsyrk(state->blas_compute, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, static_cast<int>(s->count), static_cast<int>(s->dim), &one, s->x64,
-                       static_cast<int>(s->dim), &zero, k, static_cast<int>(s->count)),
+           cublasDsyrk(state->blas_compute, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_T, static_cast<int>(s->count),
+                       static_cast<int>(s->dim), &one, s->x64, static_cast<int>(s->dim), &zero, k,
+                       static_cast<int>(s->count)),
            s->count);
   CUDA_TRY(ctx, launch_hadamard(state->compute, k, s->count, outputs, gram), s->count * outputs);
   return SNTK_OK;
@@ -1096,13 +1191,20 @@ sntk_status cuda_eigenvalues(sntk_context *ctx, double *matrix, int64_t size, do
   double *device_values = NULL, *work = NULL, *host = NULL;
   SNTK_TRY(scratch_of(ctx, SLOT_STATS, size + 1, &device_values)); /* and the solver's info behind them */
   int *device_info = reinterpret_cast<int *>(device_values + size);
-  SOLVER_TRY(ctx, cusolverDnDsyevd_bufferSize(state->solver, CUSOLVER_EIG_MODE_NOVECTOR, CUBLAS_FILL_MODE_UPPER, n, matrix, n, device_values, &work_size), size);
+  SOLVER_TRY(ctx,
+             cusolverDnDsyevd_bufferSize(state->solver, CUSOLVER_EIG_MODE_NOVECTOR, CUBLAS_FILL_MODE_UPPER, n, matrix,
+                                         n, device_values, &work_size),
+             size);
   SNTK_TRY(scratch_of(ctx, SLOT_WORK, work_size, &work));
   SOLVER_TRY(ctx,
-             cusolverDnDsyevd(state->solver, CUSOLVER_EIG_MODE_NOVECTOR, CUBLAS_FILL_MODE_UPPER, n, matrix, n, device_values, work, work_size, device_info), size);
+             cusolverDnDsyevd(state->solver, CUSOLVER_EIG_MODE_NOVECTOR, CUBLAS_FILL_MODE_UPPER, n, matrix, n,
+                              device_values, work, work_size, device_info),
+             size);
   SNTK_TRY(receive(ctx, device_values, size + 1, &host));
   memcpy(&info, host + size, sizeof info);
-  if (info != 0) return sntk_fail(ctx, SNTK_ERR_NUMERICAL, "eigenvalues did not converge (cusolverDnDsyevd: info %d, order %d)", info, n);
+  if (info != 0)
+    return sntk_fail(ctx, SNTK_ERR_NUMERICAL, "eigenvalues did not converge (cusolverDnDsyevd: info %d, order %d)",
+                     info, n);
   memcpy(values, host, static_cast<size_t>(size) * sizeof(double));
   return SNTK_OK;
 }
@@ -1116,7 +1218,8 @@ sntk_status cuda_movement(sntk_context *ctx, const sntk_neurons *v, const void *
   SNTK_TRY(scratch_of(ctx, SLOT_NORMS, 1, &largest));
   CUDA_TRY(ctx, cudaMemsetAsync(largest, 0, sizeof(double), state->compute), v->count);
   for (int h = 0; h < halves(v); h++)
-    CUDA_TRY(ctx, launch_movement(state->compute, *v, h, origin, ld, reinterpret_cast<unsigned long long *>(largest)), v->count);
+    CUDA_TRY(ctx, launch_movement(state->compute, *v, h, origin, ld, reinterpret_cast<unsigned long long *>(largest)),
+             v->count);
   SNTK_TRY(receive(ctx, largest, 1, &host));
   if (host[0] > *movement) *movement = host[0];
   return SNTK_OK;
@@ -1134,7 +1237,8 @@ sntk_status cuda_unpair(sntk_context *ctx, const sntk_neurons *paired, sntk_neur
 
 sntk_status cuda_widen(sntk_context *ctx, const sntk_neurons *v, sntk_neurons *to) {
   cuda_state *state = state_of(ctx);
-  for (int h = 0; h < halves(v); h++) CUDA_TRY(ctx, launch_read_weights(state->compute, *v, h, static_cast<double *>(to->base), to->ld), v->count);
+  for (int h = 0; h < halves(v); h++)
+    CUDA_TRY(ctx, launch_read_weights(state->compute, *v, h, static_cast<double *>(to->base), to->ld), v->count);
   CUDA_TRY(ctx, launch_single_signs(state->compute, *v, to->signs, to->ld_signs), v->count);
   return SNTK_OK;
 }
@@ -1144,9 +1248,11 @@ sntk_status cuda_read_weights(sntk_context *ctx, const sntk_neurons *v, double *
   const int64_t columns = sntk_neuron_count(v);
   double *wide = NULL, *host = NULL;
   SNTK_TRY(scratch_of(ctx, SLOT_WIDE, columns * v->dim, &wide));
-  for (int h = 0; h < halves(v); h++) CUDA_TRY(ctx, launch_read_weights(state->compute, *v, h, wide, columns), v->count);
+  for (int h = 0; h < halves(v); h++)
+    CUDA_TRY(ctx, launch_read_weights(state->compute, *v, h, wide, columns), v->count);
   SNTK_TRY(receive(ctx, wide, columns * v->dim, &host));
-  for (int64_t k = 0; k < v->dim; k++) memcpy(out + k * ld, host + k * columns, static_cast<size_t>(columns) * sizeof(double));
+  for (int64_t k = 0; k < v->dim; k++)
+    memcpy(out + k * ld, host + k * columns, static_cast<size_t>(columns) * sizeof(double));
   return SNTK_OK;
 }
 

@@ -10,15 +10,15 @@
 #include "device.cuh"
 #include "kernels.cuh"
 
-/* Below any logit, with room for its product with log2 e: where a thread has seen only columns beyond the end, exp(-inf - lowest) must be 0
- * and not NaN. */
+/* Below any logit, with room for its product with log2 e: where a thread has seen only columns beyond the end, exp(-inf
+ * - lowest) must be 0 and not NaN. */
 template <class R>
 static __device__ __forceinline__ R lowest() {
   return R(-1e38);
 }
 
-/* The change of relu from z to z + d, and the difference of two neurons of a pair, without cancellation where both sides are positive. A NaN
- * passes through. */
+/* The change of relu from z to z + d, and the difference of two neurons of a pair, without cancellation where both
+ * sides are positive. A NaN passes through. */
 template <class R>
 static __device__ __forceinline__ R relu(R z) {
   return z < R(0) ? R(0) : z;
@@ -32,7 +32,8 @@ static __device__ __forceinline__ R relu_difference(R z, R d1, R d2) {
   return z + d1 > R(0) && z + d2 > R(0) ? d1 - d2 : relu(z + d1) - relu(z + d2);
 }
 
-/* What one column adds: phi to the signed sums, part to the plain sum. a: logits of the base or weights and of the shifts. */
+/* What one column adds: phi to the signed sums, part to the plain sum. a: logits of the base or weights and of the
+ * shifts. */
 template <class R, int LAYOUT, int ACT>
 static __device__ __forceinline__ void contribution(const R *a, R shift, R *phi, R *part) {
   if (LAYOUT == SNTK_LAYOUT_PLAIN) {
@@ -87,8 +88,8 @@ static __device__ __forceinline__ R slope_of(R z, R shift) {
   return ACT == SNTK_RELU ? (z > R(0) ? R(1) : R(0)) : exp_minus(z, shift);
 }
 
-/* *w -= eta g as stored; adds |update|^2 and |stored - update|^2. The update is taken in float64, so that one below the type's smallest number still
- * counts as lost. */
+/* *w -= eta g as stored; adds |update|^2 and |stored - update|^2. The update is taken in float64, so that one below the
+ * type's smallest number still counts as lost. */
 template <class R>
 static __device__ __forceinline__ void descend_one(double eta, R g, R *w, double *square, double *lost) {
   const double update = -eta * static_cast<double>(g);
@@ -99,7 +100,8 @@ static __device__ __forceinline__ void descend_one(double eta, R g, R *w, double
   *lost += miss * miss;
 }
 
-/* Sum over a block of THREADS of a pair, in a fixed order; thread 0 writes. scratch: 2 THREADS / 32 doubles of shared memory. */
+/* Sum over a block of THREADS of a pair, in a fixed order; thread 0 writes. scratch: 2 THREADS / 32 doubles of shared
+ * memory. */
 template <int THREADS>
 static __device__ __forceinline__ void store_block_pair(double a, double b, double *scratch, double *to) {
   const int thread = threadIdx.x;
@@ -141,18 +143,19 @@ static __device__ __forceinline__ R lanes_max(R v) {
 
 /* Where X^T G of a tile goes, the last part of a fused gradient. */
 struct gradient_target {
-  void *out[2];   /* partial gradients of splits, gradients, or the weights that descend */
+  void *out[2]; /* partial gradients of splits, gradients, or the weights that descend */
   int64_t ld, count, dim;
-  bool partial;   /* out[0] holds splits x halves x dim x count */
-  bool descend;   /* out += -eta g, else out = g */
+  bool partial; /* out[0] holds splits x halves x dim x count */
+  bool descend; /* out += -eta g, else out = g */
   double eta;
-  double *norms;  /* a pair for each block, descend only */
+  double *norms; /* a pair for each block, descend only */
 };
 
-/* g: dim x cols of shared memory (ld), columns of the second halves behind those of the first; the tile's first column is `column0`. */
+/* g: dim x cols of shared memory (ld), columns of the second halves behind those of the first; the tile's first column
+ * is `column0`. */
 template <class R, int THREADS>
-static __device__ __forceinline__ void store_gradient(const gradient_target &to, const R *g, int ld, int tile_columns, int halves, int64_t column0, int64_t split,
-                                                      double *scratch) {
+static __device__ __forceinline__ void store_gradient(const gradient_target &to, const R *g, int ld, int tile_columns,
+                                                      int halves, int64_t column0, int64_t split, double *scratch) {
   double square = 0.0, lost = 0.0;
   const int cols = tile_columns * halves;
   for (int64_t at = threadIdx.x; at < to.dim * cols; at += THREADS) {
@@ -168,7 +171,8 @@ static __device__ __forceinline__ void store_gradient(const gradient_target &to,
     else
       static_cast<R *>(to.out[h])[k * to.ld + column] = value;
   }
-  if (to.descend && !to.partial) store_block_pair<THREADS>(square, lost, scratch, to.norms + 2 * static_cast<int64_t>(blockIdx.x));
+  if (to.descend && !to.partial)
+    store_block_pair<THREADS>(square, lost, scratch, to.norms + 2 * static_cast<int64_t>(blockIdx.x));
 }
 
 #endif

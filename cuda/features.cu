@@ -1,15 +1,15 @@
 /**
  * @file features.cu
- * @brief Kernels over a slab of logits that stands in memory: features U for the Gram matrix, J v, and the passes for inputs too wide, or outputs
- * too many, for the fused kernels.
+ * @brief Kernels over a slab of logits that stands in memory: features U for the Gram matrix, J v, and the passes for
+ * inputs too wide, or outputs too many, for the fused kernels.
  *
- * The slab (samples x b) comes from cuBLAS. These kernels read and write it once; beside the products with d or samples x outputs columns on
- * either side of them they are bound by memory and small.
+ * The slab (samples x b) comes from cuBLAS. These kernels read and write it once; beside the products with d or samples
+ * x outputs columns on either side of them they are bound by memory and small.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "kernels.cuh"
 #include "device.cuh"
+#include "kernels.cuh"
 
 namespace {
 
@@ -23,8 +23,10 @@ __device__ __forceinline__ R slope(sntk_activation activation, R z, R shift) {
 
 /* z becomes the slope at z; or each shift given the slope at z + shift. */
 template <class R>
-__global__ void __launch_bounds__(THREADS) slopes_kernel(sntk_activation activation, int64_t samples, int64_t b, const double *max, R *z, R *d1, R *d2) {
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b; at += static_cast<int64_t>(gridDim.x) * THREADS) {
+__global__ void __launch_bounds__(THREADS)
+    slopes_kernel(sntk_activation activation, int64_t samples, int64_t b, const double *max, R *z, R *d1, R *d2) {
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
+       at += static_cast<int64_t>(gridDim.x) * THREADS) {
     const R shift = activation == SNTK_SOFTMAX ? exp_shift(static_cast<R>(max[at / b])) : R(0);
     if (d1) d1[at] = slope(activation, z[at] + d1[at], shift);
     if (d2) d2[at] = slope(activation, z[at] + d2[at], shift);
@@ -40,7 +42,9 @@ __device__ __forceinline__ R block_reduce(R value, R *scratch) {
   scratch[thread] = value;
   __syncthreads();
   for (int half = THREADS / 2; half > 0; half /= 2) {
-    if (thread < half) scratch[thread] = MAX ? larger(scratch[thread], scratch[thread + half]) : scratch[thread] + scratch[thread + half];
+    if (thread < half)
+      scratch[thread] =
+          MAX ? larger(scratch[thread], scratch[thread + half]) : scratch[thread] + scratch[thread + half];
     __syncthreads();
   }
   return scratch[0];
@@ -53,9 +57,10 @@ __device__ __forceinline__ R relu(R z) {
 
 /* A block a sample and chunk of columns. phi replaces z, so that the p signed sums need not recompute it. */
 template <class R>
-__global__ void __launch_bounds__(THREADS) slab_statistics_kernel(sntk_activation activation, int64_t samples, int64_t b, R *z, const R *d1, const R *d2,
-                                                                  const int8_t *signs, int64_t ld_signs, int64_t outputs, const double *fixed_max,
-                                                                  double *partial) {
+__global__ void __launch_bounds__(THREADS)
+    slab_statistics_kernel(sntk_activation activation, int64_t samples, int64_t b, R *z, const R *d1, const R *d2,
+                           const int8_t *signs, int64_t ld_signs, int64_t outputs, const double *fixed_max,
+                           double *partial) {
   __shared__ R scratch[THREADS];
   const int thread = threadIdx.x;
   const int64_t i = blockIdx.x % samples, chunk = blockIdx.x / samples;
@@ -105,9 +110,11 @@ __global__ void __launch_bounds__(THREADS) slab_statistics_kernel(sntk_activatio
 }
 
 template <class R>
-__global__ void __launch_bounds__(THREADS) pull_kernel(int64_t samples, int64_t b, R *slopes, const int8_t *signs, int64_t ld_signs, int64_t outputs,
-                                                       const R *coefficients, int64_t width, R flip) {
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b; at += static_cast<int64_t>(gridDim.x) * THREADS) {
+__global__ void __launch_bounds__(THREADS)
+    pull_kernel(int64_t samples, int64_t b, R *slopes, const int8_t *signs, int64_t ld_signs, int64_t outputs,
+                const R *coefficients, int64_t width, R flip) {
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
+       at += static_cast<int64_t>(gridDim.x) * THREADS) {
     const R *c = coefficients + at / b * width;
     R ra = R(0);
     for (int64_t l = 0; l < outputs; l++) ra = fused(c[l], R(signs[l * ld_signs + at % b]), ra);
@@ -117,14 +124,16 @@ __global__ void __launch_bounds__(THREADS) pull_kernel(int64_t samples, int64_t 
 
 /* A block a sample: it alone adds to that sample's sums. */
 template <class R>
-__global__ void __launch_bounds__(THREADS) push_kernel(int64_t b, const R *slopes, const R *pushed, const int8_t *signs, int64_t ld_signs, int64_t outputs,
-                                                       double flip, const double *factor, double *dot, double *mean) {
+__global__ void __launch_bounds__(THREADS)
+    push_kernel(int64_t b, const R *slopes, const R *pushed, const int8_t *signs, int64_t ld_signs, int64_t outputs,
+                double flip, const double *factor, double *dot, double *mean) {
   __shared__ double scratch[THREADS];
   const int64_t i = blockIdx.x;
   const R *s = slopes + i * b, *v = pushed + i * b;
   for (int64_t l = -1; l < outputs; l++) { /* -1: the plain sum */
     double sum = 0.0;
-    for (int64_t j = threadIdx.x; j < b; j += THREADS) sum += (l < 0 ? 1.0 : static_cast<double>(signs[l * ld_signs + j])) * static_cast<double>(s[j] * v[j]);
+    for (int64_t j = threadIdx.x; j < b; j += THREADS)
+      sum += (l < 0 ? 1.0 : static_cast<double>(signs[l * ld_signs + j])) * static_cast<double>(s[j] * v[j]);
     sum = block_reduce<double, false>(sum, scratch);
     if (threadIdx.x == 0) {
       if (l < 0)
@@ -136,13 +145,16 @@ __global__ void __launch_bounds__(THREADS) push_kernel(int64_t b, const R *slope
 }
 
 template <class R>
-__global__ void __launch_bounds__(THREADS) features_kernel(int64_t samples, int64_t b, const R *slopes, const int8_t *signs, int64_t ld_signs, int64_t outputs,
-                                                           const double *factor, const double *f, R flip, R *u, int64_t ld, int64_t offset) {
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b; at += static_cast<int64_t>(gridDim.x) * THREADS) {
+__global__ void __launch_bounds__(THREADS)
+    features_kernel(int64_t samples, int64_t b, const R *slopes, const int8_t *signs, int64_t ld_signs, int64_t outputs,
+                    const double *factor, const double *f, R flip, R *u, int64_t ld, int64_t offset) {
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
+       at += static_cast<int64_t>(gridDim.x) * THREADS) {
     const int64_t i = at / b, j = at % b;
     const R scaled = static_cast<R>(factor[i]) * slopes[at];
     for (int64_t l = 0; l < outputs; l++)
-      u[(i + samples * l) * ld + offset + j] = scaled * (flip * R(signs[l * ld_signs + j]) - static_cast<R>(f[i * outputs + l]));
+      u[(i + samples * l) * ld + offset + j] =
+          scaled * (flip * R(signs[l * ld_signs + j]) - static_cast<R>(f[i * outputs + l]));
   }
 }
 
@@ -198,9 +210,9 @@ __global__ void __launch_bounds__(THREADS)
 
 /* A block a sample: it alone adds to that sample's sums. */
 template <class R>
-__global__ void __launch_bounds__(THREADS) slope_sums_kernel(int64_t samples, int64_t b, const R *slopes,
-                                                             const R *pulled, int64_t outputs, const double *factor,
-                                                             double *sums) {
+__global__ void __launch_bounds__(THREADS)
+    slope_sums_kernel(int64_t samples, int64_t b, const R *slopes, const R *pulled, int64_t outputs,
+                      const double *factor, double *sums) {
   __shared__ double scratch[THREADS];
   const int64_t i = blockIdx.x;
   for (int64_t l = 0; l < outputs; l++) {
@@ -217,53 +229,60 @@ __global__ void __launch_bounds__(THREADS) slope_sums_kernel(int64_t samples, in
 cudaError_t launch_slopes(cudaStream_t stream, const sntk_neurons &v, const logit_slab &s, const double *max) {
   const dim3 blocks(blocks_for(s.samples * s.b, THREADS));
   if (v.type == SNTK_F32)
-    return launch(slopes_kernel<float>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b, max, static_cast<float *>(s.z),
-                  static_cast<float *>(s.d1), static_cast<float *>(s.d2));
-  return launch(slopes_kernel<double>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b, max, static_cast<double *>(s.z),
-                static_cast<double *>(s.d1), static_cast<double *>(s.d2));
+    return launch(slopes_kernel<float>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b, max,
+                  static_cast<float *>(s.z), static_cast<float *>(s.d1), static_cast<float *>(s.d2));
+  return launch(slopes_kernel<double>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b, max,
+                static_cast<double *>(s.z), static_cast<double *>(s.d1), static_cast<double *>(s.d2));
 }
 
 int64_t slab_statistics_chunks(int64_t b) { return (b + SLAB_CHUNK - 1) / SLAB_CHUNK; }
 
-cudaError_t launch_slab_statistics(cudaStream_t stream, const sntk_neurons &v, const logit_slab &s, const double *fixed_max, double *partial, double *out) {
+cudaError_t launch_slab_statistics(cudaStream_t stream, const sntk_neurons &v, const logit_slab &s,
+                                   const double *fixed_max, double *partial, double *out) {
   const int64_t chunks = slab_statistics_chunks(s.b);
   const dim3 blocks(static_cast<unsigned>(chunks * s.samples));
   const cudaError_t error =
       v.type == SNTK_F32
-          ? launch(slab_statistics_kernel<float>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b, static_cast<float *>(s.z),
-                   static_cast<const float *>(s.d1), static_cast<const float *>(s.d2), v.signs, v.ld_signs, v.outputs, fixed_max, partial)
-          : launch(slab_statistics_kernel<double>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b, static_cast<double *>(s.z),
-                   static_cast<const double *>(s.d1), static_cast<const double *>(s.d2), v.signs, v.ld_signs, v.outputs, fixed_max, partial);
+          ? launch(slab_statistics_kernel<float>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b,
+                   static_cast<float *>(s.z), static_cast<const float *>(s.d1), static_cast<const float *>(s.d2),
+                   v.signs, v.ld_signs, v.outputs, fixed_max, partial)
+          : launch(slab_statistics_kernel<double>, blocks, dim3(THREADS), 0, stream, v.activation, s.samples, s.b,
+                   static_cast<double *>(s.z), static_cast<const double *>(s.d1), static_cast<const double *>(s.d2),
+                   v.signs, v.ld_signs, v.outputs, fixed_max, partial);
   return error == cudaSuccess ? launch_merge(stream, partial, chunks, s.samples, v.outputs, out) : error;
 }
 
-cudaError_t launch_pull(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, void *slope, const void *coefficients, int64_t width, double flip) {
+cudaError_t launch_pull(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, void *slope,
+                        const void *coefficients, int64_t width, double flip) {
   const dim3 blocks(blocks_for(samples * b, THREADS));
   if (v.type == SNTK_F32)
-    return launch(pull_kernel<float>, blocks, dim3(THREADS), 0, stream, samples, b, static_cast<float *>(slope), v.signs, v.ld_signs, v.outputs,
-                  static_cast<const float *>(coefficients), width, static_cast<float>(flip));
-  return launch(pull_kernel<double>, blocks, dim3(THREADS), 0, stream, samples, b, static_cast<double *>(slope), v.signs, v.ld_signs, v.outputs,
-                static_cast<const double *>(coefficients), width, flip);
+    return launch(pull_kernel<float>, blocks, dim3(THREADS), 0, stream, samples, b, static_cast<float *>(slope),
+                  v.signs, v.ld_signs, v.outputs, static_cast<const float *>(coefficients), width,
+                  static_cast<float>(flip));
+  return launch(pull_kernel<double>, blocks, dim3(THREADS), 0, stream, samples, b, static_cast<double *>(slope),
+                v.signs, v.ld_signs, v.outputs, static_cast<const double *>(coefficients), width, flip);
 }
 
-cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope, const void *pushed, double flip,
-                        const double *factor, double *dot, double *mean) {
+cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
+                        const void *pushed, double flip, const double *factor, double *dot, double *mean) {
   const dim3 blocks(static_cast<unsigned>(samples));
   if (v.type == SNTK_F32)
-    return launch(push_kernel<float>, blocks, dim3(THREADS), 0, stream, b, static_cast<const float *>(slope), static_cast<const float *>(pushed), v.signs,
-                  v.ld_signs, v.outputs, flip, factor, dot, mean);
-  return launch(push_kernel<double>, blocks, dim3(THREADS), 0, stream, b, static_cast<const double *>(slope), static_cast<const double *>(pushed), v.signs,
-                v.ld_signs, v.outputs, flip, factor, dot, mean);
+    return launch(push_kernel<float>, blocks, dim3(THREADS), 0, stream, b, static_cast<const float *>(slope),
+                  static_cast<const float *>(pushed), v.signs, v.ld_signs, v.outputs, flip, factor, dot, mean);
+  return launch(push_kernel<double>, blocks, dim3(THREADS), 0, stream, b, static_cast<const double *>(slope),
+                static_cast<const double *>(pushed), v.signs, v.ld_signs, v.outputs, flip, factor, dot, mean);
 }
 
-cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope, const double *factor, const double *f,
-                            double flip, void *u, int64_t ld, int64_t offset) {
+cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
+                            const double *factor, const double *f, double flip, void *u, int64_t ld, int64_t offset) {
   const dim3 blocks(blocks_for(samples * b, THREADS));
   if (v.type == SNTK_F32)
-    return launch(features_kernel<float>, blocks, dim3(THREADS), 0, stream, samples, b, static_cast<const float *>(slope), v.signs, v.ld_signs, v.outputs, factor,
-                  f, static_cast<float>(flip), static_cast<float *>(u), ld, offset);
-  return launch(features_kernel<double>, blocks, dim3(THREADS), 0, stream, samples, b, static_cast<const double *>(slope), v.signs, v.ld_signs, v.outputs, factor,
-                f, flip, static_cast<double *>(u), ld, offset);
+    return launch(features_kernel<float>, blocks, dim3(THREADS), 0, stream, samples, b,
+                  static_cast<const float *>(slope), v.signs, v.ld_signs, v.outputs, factor, f,
+                  static_cast<float>(flip), static_cast<float *>(u), ld, offset);
+  return launch(features_kernel<double>, blocks, dim3(THREADS), 0, stream, samples, b,
+                static_cast<const double *>(slope), v.signs, v.ld_signs, v.outputs, factor, f, flip,
+                static_cast<double *>(u), ld, offset);
 }
 
 cudaError_t launch_feature_change(cudaStream_t stream, const sntk_neurons &v, const logit_slab &s, int half,

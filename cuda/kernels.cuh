@@ -1,6 +1,7 @@
 /**
  * @file kernels.cuh
- * @brief Launchers of the kernel families, as backend.cu calls them. All pointers are device memory unless they say host.
+ * @brief Launchers of the kernel families, as backend.cu calls them. All pointers are device memory unless they say
+ * host.
  *
  * Each returns the launch's error. `real` is float or double by `type`.
  *
@@ -28,10 +29,10 @@ cudaError_t launch_random_signs(cudaStream_t stream, const sntk_source &source, 
 
 /* How a statistics pass is cut; the same for the same shape and device. */
 struct forward_plan {
-  bool fused;          /* false: too wide an input or too many outputs for the fused kernel */
-  bool tensor;         /* by tensor.cu */
-  int rows;            /* TI */
-  int dp, pp;          /* padded input dimension and outputs */
+  bool fused;  /* false: too wide an input or too many outputs for the fused kernel */
+  bool tensor; /* by tensor.cu */
+  int rows;    /* TI */
+  int dp, pp;  /* padded input dimension and outputs */
   int64_t chunk, chunks;
   int shared_bytes, stages;
 };
@@ -48,14 +49,15 @@ inline int64_t padded_dim(sntk_precision type, int64_t dim) {
   return (dim + vector - 1) / vector * vector;
 }
 
-/* Partial statistics of every chunk, merged in order. partial: chunks x samples x (p + 3) float64; out: samples x (p + 3) float64, rows of
- * (max, sum, largest shift, t...). fixed_max: samples float64, for layouts with a base. */
+/* Partial statistics of every chunk, merged in order. partial: chunks x samples x (p + 3) float64; out: samples x (p +
+ * 3) float64, rows of (max, sum, largest shift, t...). fixed_max: samples float64, for layouts with a base. */
 cudaError_t launch_forward(cudaStream_t stream, const forward_plan &plan, const sntk_neurons &v, const void *x,
                            int64_t ld_x, int64_t samples, const double *fixed_max, double *partial, double *out);
 
 /* ---- gradient.cu ---- */
 
-/* Per-sample coefficients of a pull, in the computation's type: rows of (exponent shift, c, r...), normalizer and scale folded in. */
+/* Per-sample coefficients of a pull, in the computation's type: rows of (exponent shift, c, r...), normalizer and scale
+ * folded in. */
 struct gradient_plan {
   bool fused, tensor;
   int rows; /* TI */
@@ -68,7 +70,8 @@ gradient_plan plan_gradient(const device_limits &limits, const sntk_neurons &v, 
 /* What to do with X^T G of a tile. */
 enum gradient_mode { GRADIENT_STORE, GRADIENT_DESCEND };
 
-/* partial: splits x halves x dim x count reals, where splits > 1; norms: tiles x halves... float64 pairs, see gradient_norm_pairs. */
+/* partial: splits x halves x dim x count reals, where splits > 1; norms: tiles x halves... float64 pairs, see
+ * gradient_norm_pairs. */
 cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, const sntk_neurons &v, const void *x,
                             int64_t ld_x, int64_t samples, const void *coefficients, gradient_mode mode, double eta,
                             void *const out[2], int64_t ld, void *partial, double *norm_partials, double *norms);
@@ -76,15 +79,17 @@ cudaError_t launch_gradient(cudaStream_t stream, const gradient_plan &plan, cons
 int64_t gradient_norm_pairs(const gradient_plan &plan, const sntk_neurons &v);
 
 /* W -= eta g, elementwise, with the same norms; for gradients that stand in memory. */
-cudaError_t launch_descend(cudaStream_t stream, sntk_precision type, int64_t rows, int64_t cols, double eta, const void *gradient, int64_t gradient_ld,
-                           void *weights, int64_t ld, double *norm_partials, double *norms);
+cudaError_t launch_descend(cudaStream_t stream, sntk_precision type, int64_t rows, int64_t cols, double eta,
+                           const void *gradient, int64_t gradient_ld, void *weights, int64_t ld, double *norm_partials,
+                           double *norms);
 int64_t descend_norm_pairs(int64_t rows, int64_t cols);
 
 /* ---- tensor.cu: the fused passes on tensor cores ---- */
 
 struct gradient_target;
 
-/* Does tensor.cu take this network? Its dp is a multiple of 16, its tiles are of 128 samples and tensor_tile_columns neurons. */
+/* Does tensor.cu take this network? Its dp is a multiple of 16, its tiles are of 128 samples and tensor_tile_columns
+ * neurons. */
 bool tensor_takes(const device_limits &limits, const sntk_neurons &v);
 int tensor_tile_columns(const sntk_neurons &v);
 int tensor_shared_bytes(const sntk_neurons &v, bool gradient);
@@ -106,19 +111,21 @@ struct logit_slab {
 /* Slopes exp(z - max), exp(z) or [z > 0], plain in place of z, else in place of d1 and d2. max: samples float64. */
 cudaError_t launch_slopes(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, const double *max);
 /* Statistics of a slab of logits, chunked and merged as launch_forward does. */
-cudaError_t launch_slab_statistics(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, const double *fixed_max, double *partial, double *out);
+cudaError_t launch_slab_statistics(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab,
+                                   const double *fixed_max, double *partial, double *out);
 int64_t slab_statistics_chunks(int64_t b);
 /* slope (samples x b) becomes G: times (flip r A - c). coefficients: rows of `width` reals, r first and c last. */
-cudaError_t launch_pull(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, void *slope, const void *coefficients, int64_t width, double flip);
+cudaError_t launch_pull(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, void *slope,
+                        const void *coefficients, int64_t width, double flip);
 /* Adds to dot (samples x p) and mean (samples), float64: factor_i times sums of A slope v and slope v over the slab. */
-cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope, const void *pushed, double flip,
-                        const double *factor, double *dot, double *mean);
+cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
+                        const void *pushed, double flip, const double *factor, double *dot, double *mean);
 /* u(i + n l, offset + j) = factor_i slope_ij (flip A_lj - f_il). factor: samples, f: samples x p, float64. */
-cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope, const double *factor,
-                            const double *f, double flip, void *u, int64_t ld, int64_t offset);
-/* The change of the features against the base, and their middle; z, d1, d2 of the slab are logits. coefficients: rows of
- * 4 + 2 p float64: max, what exp(z - max) is multiplied with, delta, 1 / (1 + delta), f of the base, df. `half` picks
- * the shift, and the sign with it. du, um as in launch_features. */
+cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
+                            const double *factor, const double *f, double flip, void *u, int64_t ld, int64_t offset);
+/* The change of the features against the base, and their middle; z, d1, d2 of the slab are logits. coefficients: rows
+ * of 4 + 2 p float64: max, what exp(z - max) is multiplied with, delta, 1 / (1 + delta), f of the base, df. `half`
+ * picks the shift, and the sign with it. du, um as in launch_features. */
 cudaError_t launch_feature_change(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, int half,
                                   const double *coefficients, void *du, void *um, int64_t ld, int64_t offset);
 /* The slab's z becomes sum_l v_l w_l: w = u (both (samples p) x b without gaps), or with bands (samples float64) A_l /
@@ -132,7 +139,8 @@ cudaError_t launch_slope_sums(cudaStream_t stream, const sntk_neurons &v, int64_
 /* ---- reduce.cu ---- */
 
 /* out rows of (max, sum, shift, t...) = the merge of `chunks` such blocks, in order. */
-cudaError_t launch_merge(cudaStream_t stream, const double *partial, int64_t chunks, int64_t samples, int64_t outputs, double *out);
+cudaError_t launch_merge(cudaStream_t stream, const double *partial, int64_t chunks, int64_t samples, int64_t outputs,
+                         double *out);
 /* Pairs of float64 summed in order: out[0], out[1]. */
 cudaError_t launch_sum_pairs(cudaStream_t stream, const double *pairs, int64_t count, double *out);
 /* gram (row-major lower triangle, rows x rows) += product (float, same triangle). */
@@ -146,8 +154,10 @@ cudaError_t launch_narrow(cudaStream_t stream, const double *from, int64_t count
 cudaError_t launch_hadamard(cudaStream_t stream, const double *k, int64_t samples, int64_t outputs, double *gram);
 /* float64 x -> real. */
 cudaError_t launch_widen(cudaStream_t stream, const sntk_neurons &v, double *out);
-/* *largest = max over neurons of |base + shift - origin|_2, as float64 bits in a uint64 (atomic maximum of non-negative values). */
-cudaError_t launch_movement(cudaStream_t stream, const sntk_neurons &v, int half, const void *origin, int64_t ld, unsigned long long *largest);
+/* *largest = max over neurons of |base + shift - origin|_2, as float64 bits in a uint64 (atomic maximum of non-negative
+ * values). */
+cudaError_t launch_movement(cudaStream_t stream, const sntk_neurons &v, int half, const void *origin, int64_t ld,
+                            unsigned long long *largest);
 cudaError_t launch_move_base(cudaStream_t stream, const sntk_neurons &v);
 cudaError_t launch_unpair(cudaStream_t stream, const sntk_neurons &paired, const sntk_neurons &to);
 /* Signs of single neurons: a pair's column gives two, with opposite signs. */

@@ -1,13 +1,16 @@
 /**
  * @file mma_tf32.cuh
- * @brief Float products on tensor cores: each operand split into two TensorFloat-32 parts, three products, small terms first.
+ * @brief Float products on tensor cores: each operand split into two TensorFloat-32 parts, three products, small terms
+ * first.
  *
- * a = a_hi + a_lo with 11 significant bits in each part, so a b = a_hi b_hi + (a_hi b_lo + a_lo b_hi) up to 2^-22 |a b|: float accuracy at three
- * TensorFloat-32 products (Markidis et al., IPDPSW 2018; Ootomo, Yokota, IJHPCA 2022). What real tensor cores round in their sums beyond IEEE
- * float is not modelled by the emulator, which is one reason why this is asked for by an option and never chosen unasked.
+ * a = a_hi + a_lo with 11 significant bits in each part, so a b = a_hi b_hi + (a_hi b_lo + a_lo b_hi) up to 2^-22 |a
+ * b|: float accuracy at three TensorFloat-32 products (Markidis et al., IPDPSW 2018; Ootomo, Yokota, IJHPCA 2022). What
+ * real tensor cores round in their sums beyond IEEE float is not modelled by the emulator, which is one reason why this
+ * is asked for by an option and never chosen unasked.
  *
- * Fragments of mma.m16n8k8 (PTX ISA): lane = 4 g + t; A (16 x 8) holds (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); B (8 x 8) holds (t, g),
- * (t + 4, g); the accumulator (16 x 8) holds (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1).
+ * Fragments of mma.m16n8k8 (PTX ISA): lane = 4 g + t; A (16 x 8) holds (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4);
+ * B (8 x 8) holds (t, g), (t + 4, g); the accumulator (16 x 8) holds (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t
+ * + 1).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -38,10 +41,11 @@ static __device__ __forceinline__ float to_tf32(float x) {
 static __device__ __forceinline__ void mma_tf32(float d[4], const float a[4], const float b[2]) {
 #if defined(__CUDA_ARCH__)
 #if __CUDA_ARCH__ >= 800
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
-                 "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
+        "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
 #endif
 #elif defined(SNTK_EMULATED)
   /* The same product from all lanes' fragments: products exact, sums in float. */
@@ -68,7 +72,8 @@ static __device__ __forceinline__ void split_tf32(const float x[N], float hi[N],
 }
 
 /* d += (a_hi + a_lo) (b_hi + b_lo) without the last term, small ones first. */
-static __device__ __forceinline__ void mma_3xtf32(float d[4], const float a_hi[4], const float a_lo[4], const float b_hi[2], const float b_lo[2]) {
+static __device__ __forceinline__ void mma_3xtf32(float d[4], const float a_hi[4], const float a_lo[4],
+                                                  const float b_hi[2], const float b_lo[2]) {
   mma_tf32(d, a_lo, b_hi);
   mma_tf32(d, a_hi, b_lo);
   mma_tf32(d, a_hi, b_hi);

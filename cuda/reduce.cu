@@ -1,11 +1,12 @@
 /**
  * @file reduce.cu
- * @brief Merges in fixed order, the Gram matrix's elementwise parts, and the small operations on weights. Bound by memory; not tuned further.
+ * @brief Merges in fixed order, the Gram matrix's elementwise parts, and the small operations on weights. Bound by
+ * memory; not tuned further.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "kernels.cuh"
 #include "device.cuh"
+#include "kernels.cuh"
 
 namespace {
 
@@ -15,7 +16,8 @@ __device__ __forceinline__ int64_t first_item() { return static_cast<int64_t>(bl
 __device__ __forceinline__ int64_t item_step() { return static_cast<int64_t>(gridDim.x) * THREADS; }
 
 /* A thread an output: each merges max and sum for itself, so that no thread waits for another. */
-__global__ void __launch_bounds__(THREADS) merge_kernel(const double *partial, int64_t chunks, int64_t samples, int64_t outputs, double *out) {
+__global__ void __launch_bounds__(THREADS)
+    merge_kernel(const double *partial, int64_t chunks, int64_t samples, int64_t outputs, double *out) {
   const int64_t width = outputs + 3;
   for (int64_t at = first_item(); at < samples * outputs; at += item_step()) {
     const int64_t i = at / outputs, l = at % outputs;
@@ -80,7 +82,8 @@ __global__ void __launch_bounds__(THREADS) narrow_kernel(const double *from, int
   for (int64_t at = first_item(); at < count; at += item_step()) to[at] = static_cast<float>(from[at]);
 }
 
-__global__ void __launch_bounds__(THREADS) hadamard_kernel(const double *k, int64_t samples, int64_t size, double *gram) {
+__global__ void __launch_bounds__(THREADS)
+    hadamard_kernel(const double *k, int64_t samples, int64_t size, double *gram) {
   for (int64_t at = first_item(); at < size * size; at += item_step()) {
     const int64_t a = at / size, c = at % size;
     if (c > a) continue; /* only the thread of the lower element reads or writes the pair */
@@ -92,14 +95,18 @@ __global__ void __launch_bounds__(THREADS) hadamard_kernel(const double *k, int6
 }
 
 template <class R>
-__global__ void __launch_bounds__(THREADS) widen_kernel(const R *base, int64_t ld, int64_t dim, int64_t count, double *out) {
-  for (int64_t at = first_item(); at < dim * count; at += item_step()) out[at] = static_cast<double>(base[at / count * ld + at % count]);
+__global__ void __launch_bounds__(THREADS)
+    widen_kernel(const R *base, int64_t ld, int64_t dim, int64_t count, double *out) {
+  for (int64_t at = first_item(); at < dim * count; at += item_step())
+    out[at] = static_cast<double>(base[at / count * ld + at % count]);
 }
 
-/* A thread a neuron. The maximum of non-negative doubles is that of their bits: an integer atomic, whose result no order changes. */
+/* A thread a neuron. The maximum of non-negative doubles is that of their bits: an integer atomic, whose result no
+ * order changes. */
 template <class R>
-__global__ void __launch_bounds__(THREADS) movement_kernel(const R *base, const R *shift, int64_t ld, const R *origin, int64_t ld_origin, int64_t dim,
-                                                           int64_t count, unsigned long long *largest) {
+__global__ void __launch_bounds__(THREADS)
+    movement_kernel(const R *base, const R *shift, int64_t ld, const R *origin, int64_t ld_origin, int64_t dim,
+                    int64_t count, unsigned long long *largest) {
   for (int64_t r = first_item(); r < count; r += item_step()) {
     double square = 0.0;
     for (int64_t k = 0; k < dim; k++) {
@@ -120,13 +127,15 @@ __global__ void __launch_bounds__(THREADS) move_base_kernel(R *base, R *shift, i
     const R moved = static_cast<R>(__dadd_rn(b, s));
     const double part = __dadd_rn(static_cast<double>(moved), -b);
     base[here] = moved;
-    shift[here] = static_cast<R>(__dadd_rn(__dadd_rn(b, -__dadd_rn(static_cast<double>(moved), -part)), __dadd_rn(s, -part)));
+    shift[here] =
+        static_cast<R>(__dadd_rn(__dadd_rn(b, -__dadd_rn(static_cast<double>(moved), -part)), __dadd_rn(s, -part)));
   }
 }
 
 template <class R>
-__global__ void __launch_bounds__(THREADS) unpair_kernel(const R *base, const R *shift0, const R *shift1, int64_t ld, R *to_base, R *to_shift, int64_t to_ld,
-                                                         int64_t dim, int64_t pairs) {
+__global__ void __launch_bounds__(THREADS)
+    unpair_kernel(const R *base, const R *shift0, const R *shift1, int64_t ld, R *to_base, R *to_shift, int64_t to_ld,
+                  int64_t dim, int64_t pairs) {
   for (int64_t at = first_item(); at < dim * pairs * 2; at += item_step()) {
     const int64_t k = at / (2 * pairs), r = at % (2 * pairs);
     to_base[k * to_ld + r] = base[k * ld + r / 2];
@@ -134,7 +143,9 @@ __global__ void __launch_bounds__(THREADS) unpair_kernel(const R *base, const R 
   }
 }
 
-__global__ void __launch_bounds__(THREADS) single_signs_kernel(const int8_t *signs, int64_t ld, int8_t *to, int64_t to_ld, int64_t outputs, int64_t count, int each) {
+__global__ void __launch_bounds__(THREADS)
+    single_signs_kernel(const int8_t *signs, int64_t ld, int8_t *to, int64_t to_ld, int64_t outputs, int64_t count,
+                        int each) {
   for (int64_t at = first_item(); at < outputs * count * each; at += item_step()) {
     const int64_t l = at / (each * count), r = at % (each * count);
     to[l * to_ld + r] = static_cast<int8_t>(r % each ? -signs[l * ld + r / each] : signs[l * ld + r / each]);
@@ -142,18 +153,21 @@ __global__ void __launch_bounds__(THREADS) single_signs_kernel(const int8_t *sig
 }
 
 template <class R>
-__global__ void __launch_bounds__(THREADS) read_kernel(const R *base, const R *shift, int64_t ld, int64_t dim, int64_t count, int step, int half, double *out,
-                                                       int64_t out_ld) {
+__global__ void __launch_bounds__(THREADS) read_kernel(const R *base, const R *shift, int64_t ld, int64_t dim,
+                                                       int64_t count, int step, int half, double *out, int64_t out_ld) {
   for (int64_t at = first_item(); at < dim * count; at += item_step()) {
     const int64_t k = at / count, r = at % count;
-    out[k * out_ld + step * r + half] = static_cast<double>(base[k * ld + r]) + (shift ? static_cast<double>(shift[k * ld + r]) : 0.0);
+    out[k * out_ld + step * r + half] =
+        static_cast<double>(base[k * ld + r]) + (shift ? static_cast<double>(shift[k * ld + r]) : 0.0);
   }
 }
 
 }  // namespace
 
-cudaError_t launch_merge(cudaStream_t stream, const double *partial, int64_t chunks, int64_t samples, int64_t outputs, double *out) {
-  return launch(merge_kernel, dim3(blocks_for(samples * outputs, THREADS)), dim3(THREADS), 0, stream, partial, chunks, samples, outputs, out);
+cudaError_t launch_merge(cudaStream_t stream, const double *partial, int64_t chunks, int64_t samples, int64_t outputs,
+                         double *out) {
+  return launch(merge_kernel, dim3(blocks_for(samples * outputs, THREADS)), dim3(THREADS), 0, stream, partial, chunks,
+                samples, outputs, out);
 }
 
 cudaError_t launch_sum_pairs(cudaStream_t stream, const double *pairs, int64_t count, double *out) {
@@ -161,7 +175,8 @@ cudaError_t launch_sum_pairs(cudaStream_t stream, const double *pairs, int64_t c
 }
 
 cudaError_t launch_add_lower(cudaStream_t stream, const float *product, int64_t rows, double *gram) {
-  return launch(add_lower_kernel, dim3(blocks_for(rows * rows, THREADS)), dim3(THREADS), 0, stream, product, rows, gram);
+  return launch(add_lower_kernel, dim3(blocks_for(rows * rows, THREADS)), dim3(THREADS), 0, stream, product, rows,
+                gram);
 }
 
 cudaError_t launch_pad(cudaStream_t stream, sntk_precision type, const void *from, int64_t rows, int64_t cols,
@@ -180,55 +195,66 @@ cudaError_t launch_narrow(cudaStream_t stream, const double *from, int64_t count
 
 cudaError_t launch_hadamard(cudaStream_t stream, const double *k, int64_t samples, int64_t outputs, double *gram) {
   const int64_t size = samples * outputs;
-  return launch(hadamard_kernel, dim3(blocks_for(size * size, THREADS)), dim3(THREADS), 0, stream, k, samples, size, gram);
+  return launch(hadamard_kernel, dim3(blocks_for(size * size, THREADS)), dim3(THREADS), 0, stream, k, samples, size,
+                gram);
 }
 
 cudaError_t launch_widen(cudaStream_t stream, const sntk_neurons &v, double *out) {
   const dim3 blocks(blocks_for(v.dim * v.count, THREADS));
-  if (v.type == SNTK_F32) return launch(widen_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base), v.ld, v.dim, v.count, out);
-  return launch(widen_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base), v.ld, v.dim, v.count, out);
+  if (v.type == SNTK_F32)
+    return launch(widen_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base), v.ld,
+                  v.dim, v.count, out);
+  return launch(widen_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base), v.ld,
+                v.dim, v.count, out);
 }
 
-cudaError_t launch_movement(cudaStream_t stream, const sntk_neurons &v, int half, const void *origin, int64_t ld, unsigned long long *largest) {
+cudaError_t launch_movement(cudaStream_t stream, const sntk_neurons &v, int half, const void *origin, int64_t ld,
+                            unsigned long long *largest) {
   const dim3 blocks(blocks_for(v.count, THREADS));
   if (v.type == SNTK_F32)
-    return launch(movement_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base), static_cast<const float *>(v.shift[half]), v.ld,
-                  static_cast<const float *>(origin), ld, v.dim, v.count, largest);
-  return launch(movement_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base), static_cast<const double *>(v.shift[half]), v.ld,
-                static_cast<const double *>(origin), ld, v.dim, v.count, largest);
+    return launch(movement_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base),
+                  static_cast<const float *>(v.shift[half]), v.ld, static_cast<const float *>(origin), ld, v.dim,
+                  v.count, largest);
+  return launch(movement_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base),
+                static_cast<const double *>(v.shift[half]), v.ld, static_cast<const double *>(origin), ld, v.dim,
+                v.count, largest);
 }
 
 cudaError_t launch_move_base(cudaStream_t stream, const sntk_neurons &v) {
   const dim3 blocks(blocks_for(v.dim * v.count, THREADS));
   if (v.type == SNTK_F32)
-    return launch(move_base_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<float *>(v.base), static_cast<float *>(v.shift[0]), v.ld, v.dim, v.count);
-  return launch(move_base_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<double *>(v.base), static_cast<double *>(v.shift[0]), v.ld, v.dim, v.count);
+    return launch(move_base_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<float *>(v.base),
+                  static_cast<float *>(v.shift[0]), v.ld, v.dim, v.count);
+  return launch(move_base_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<double *>(v.base),
+                static_cast<double *>(v.shift[0]), v.ld, v.dim, v.count);
 }
 
 cudaError_t launch_unpair(cudaStream_t stream, const sntk_neurons &v, const sntk_neurons &to) {
   const dim3 blocks(blocks_for(2 * v.dim * v.count, THREADS));
   const cudaError_t error =
       v.type == SNTK_F32
-          ? launch(unpair_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base), static_cast<const float *>(v.shift[0]),
-                   static_cast<const float *>(v.shift[1]), v.ld, static_cast<float *>(to.base), static_cast<float *>(to.shift[0]), to.ld, v.dim, v.count)
-          : launch(unpair_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base), static_cast<const double *>(v.shift[0]),
-                   static_cast<const double *>(v.shift[1]), v.ld, static_cast<double *>(to.base), static_cast<double *>(to.shift[0]), to.ld, v.dim, v.count);
+          ? launch(unpair_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base),
+                   static_cast<const float *>(v.shift[0]), static_cast<const float *>(v.shift[1]), v.ld,
+                   static_cast<float *>(to.base), static_cast<float *>(to.shift[0]), to.ld, v.dim, v.count)
+          : launch(unpair_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base),
+                   static_cast<const double *>(v.shift[0]), static_cast<const double *>(v.shift[1]), v.ld,
+                   static_cast<double *>(to.base), static_cast<double *>(to.shift[0]), to.ld, v.dim, v.count);
   if (error != cudaSuccess) return error;
   return launch_single_signs(stream, v, to.signs, to.ld_signs);
 }
 
 cudaError_t launch_single_signs(cudaStream_t stream, const sntk_neurons &v, int8_t *to, int64_t ld) {
   const int each = v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
-  return launch(single_signs_kernel, dim3(blocks_for(each * v.outputs * v.count, THREADS)), dim3(THREADS), 0, stream, v.signs, v.ld_signs, to, ld, v.outputs,
-                v.count, each);
+  return launch(single_signs_kernel, dim3(blocks_for(each * v.outputs * v.count, THREADS)), dim3(THREADS), 0, stream,
+                v.signs, v.ld_signs, to, ld, v.outputs, v.count, each);
 }
 
 cudaError_t launch_read_weights(cudaStream_t stream, const sntk_neurons &v, int half, double *out, int64_t ld) {
   const dim3 blocks(blocks_for(v.dim * v.count, THREADS));
   const int step = v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
   if (v.type == SNTK_F32)
-    return launch(read_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base), static_cast<const float *>(v.shift[half]), v.ld, v.dim,
-                  v.count, step, half, out, ld);
-  return launch(read_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base), static_cast<const double *>(v.shift[half]), v.ld, v.dim,
-                v.count, step, half, out, ld);
+    return launch(read_kernel<float>, blocks, dim3(THREADS), 0, stream, static_cast<const float *>(v.base),
+                  static_cast<const float *>(v.shift[half]), v.ld, v.dim, v.count, step, half, out, ld);
+  return launch(read_kernel<double>, blocks, dim3(THREADS), 0, stream, static_cast<const double *>(v.base),
+                static_cast<const double *>(v.shift[half]), v.ld, v.dim, v.count, step, half, out, ld);
 }
