@@ -376,18 +376,24 @@ sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *p, sntk_goal 
 
 /* ---- ascent ---- */
 
-/* Every neuron goes `step` along its gradient's direction, and back to the ball where it has left it. */
+static double column_norm(const double *matrix, int64_t dim, int64_t width, int64_t r) {
+  double square = 0.0;
+  for (int64_t k = 0; k < dim; k++) square += matrix[k * width + r] * matrix[k * width + r];
+  return sqrt(square);
+}
+
+/* Every neuron goes `step` along its gradient's direction, and back to the ball where it has left it. A gradient that
+ * is only rounding has no direction: that neuron stays. */
 static void advance(const sntk_perturb *p, const double *gradient, double step, double *candidate) {
   const int64_t d = p->options.dim, m = p->options.width;
+  double largest = 0.0;
+  for (int64_t r = 0; r < m; r++) largest = fmax(largest, column_norm(gradient, d, m, r));
+  const double rounding = largest * (p->net->v.type == SNTK_F32 ? 0x1p-20 : 0x1p-45);
   for (int64_t r = 0; r < m; r++) {
-    double slope = 0.0, square = 0.0;
-    for (int64_t k = 0; k < d; k++) slope += gradient[k * m + r] * gradient[k * m + r];
-    const double by = slope > 0.0 ? step / sqrt(slope) : 0.0;
-    for (int64_t k = 0; k < d; k++) {
-      candidate[k * m + r] = p->direction[k * m + r] + by * gradient[k * m + r];
-      square += candidate[k * m + r] * candidate[k * m + r];
-    }
-    for (int64_t k = 0; k < d && square > 1.0; k++) candidate[k * m + r] /= sqrt(square);
+    const double slope = column_norm(gradient, d, m, r), by = slope > rounding ? step / slope : 0.0;
+    for (int64_t k = 0; k < d; k++) candidate[k * m + r] = p->direction[k * m + r] + by * gradient[k * m + r];
+    const double norm = column_norm(candidate, d, m, r);
+    for (int64_t k = 0; k < d && norm > 1.0; k++) candidate[k * m + r] /= norm;
   }
 }
 
