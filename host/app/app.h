@@ -86,6 +86,8 @@ void app_problem_clear(app_problem *problem);
 
 /* Is network.width there where it is needed and no weights are given, and even where neurons are paired? */
 sntk_status app_check_width(app *a, const sntk_config *config, bool needed);
+/* What can be told of this process's points without their data, before the first one runs. */
+sntk_status app_check_points(app *a, int64_t count, bool needs_width);
 
 /* SNTK_ERR_MEMORY, naming the configuration's line, where `bytes` (-1: does not fit 63 bits) is more than there is. */
 sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes);

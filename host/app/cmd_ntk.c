@@ -34,7 +34,7 @@ typedef struct kernels {
   double *gram;     /* size x size; np (diagonal); NULL (blocks) */
   double *infinite; /* n x n, one output's block; NULL with blocks, which make their own */
   spectrum spectrum, infinite_spectrum;
-  double norm, distance; /* |H|_F; |H - H_inf|_F / |H_inf|_F, NaN where not taken */
+  double norm, distance; /* |H|_F; |H - H_inf|_F / |H_inf|_F; NaN where not taken */
   int64_t width;         /* of the network; 0: none */
   sntk_form form;        /* it is kept in */
 } kernels;
@@ -59,19 +59,41 @@ static bool wants_infinite(const app_problem *problem) { /* the limit belongs to
          (problem->network.width == 0 || sntk_config_bool(problem->config, "ntk.infinite"));
 }
 
+/* Pairs of ranges that are there, each once: its block goes to the file under its ranges' names. */
+static sntk_status check_pairs(app *a, const app_problem *problem) {
+  const sntk_config *c = problem->config;
+  const int64_t block = sntk_config_int(c, "ntk.block"), ranges = (problem->data->samples - 1) / block + 1;
+  int64_t numbers;
+  const int64_t *pairs = sntk_config_ints(c, "ntk.pairs", &numbers);
+  if (numbers % 2)
+    return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "%lld numbers are no pairs; give two a block",
+                             (long long)numbers);
+  for (int64_t j = 0; j < numbers; j++)
+    if (pairs[j] >= ranges)
+      return sntk_config_error(
+          a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "there is no range %lld: %lld samples make ranges 0 to %lld of %lld",
+          (long long)pairs[j], (long long)problem->data->samples, (long long)ranges - 1, (long long)block);
+  for (int64_t j = 0; j < numbers; j += 2)
+    for (int64_t k = 0; k < j; k += 2)
+      if (pairs[j] == pairs[k] && pairs[j + 1] == pairs[k + 1])
+        return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "block (%lld, %lld) is there twice",
+                                 (long long)pairs[j], (long long)pairs[j + 1]);
+  return SNTK_OK;
+}
+
 static sntk_status check_options(app *a, const app_problem *problem) {
   const sntk_config *c = problem->config;
   const matrix_part part = part_of(c);
+  if (problem->network.weights && !finite_width(c))
+    return sntk_config_error(
+        a->ctx, c, "network.weights", SNTK_ERR_CONFIG,
+        "H at infinite width is that of Gaussian weights; remove the key, or use ntk.method finite");
   if (problem->network.width == 0 && part != PART_FULL)
     return sntk_config_error(a->ctx, c, "ntk.matrix", SNTK_ERR_CONFIG,
                              "parts are taken of a finite network; give network.width, or matrix full");
   if (sntk_config_given(c, "ntk.pairs") && part != PART_BLOCKS)
     return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "pairs belong to ntk.matrix blocks");
-  int64_t pairs;
-  sntk_config_ints(c, "ntk.pairs", &pairs);
-  if (pairs % 2)
-    return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "%lld numbers are no pairs; give two a block",
-                             (long long)pairs);
+  SNTK_TRY(check_pairs(a, problem));
   if (!sntk_config_bool(c, "ntk.prefixes")) return SNTK_OK;
   if (problem->network.width == 0)
     return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG, "prefixes need network.width");
@@ -152,10 +174,10 @@ typedef struct deviation {
   double square, norm, limit;
 } deviation;
 
-static void add_difference(deviation *d, double value, double limit) {
-  d->square += (value - limit) * (value - limit);
-  d->norm += value * value;
-  d->limit += limit * limit;
+static void add_difference(deviation *d, double value, double limit, double times) {
+  d->square += times * (value - limit) * (value - limit);
+  d->norm += times * value * value;
+  d->limit += times * limit * limit;
 }
 
 /* Entry of H at infinite width: block diagonal over the outputs; its trace is p times the block. */
@@ -171,7 +193,7 @@ static void compare_with_infinite(kernels *k) {
   for (int64_t i = 0; i < k->size; i++)
     for (int64_t j = 0; j < (k->part == PART_DIAGONAL ? 1 : k->size); j++) {
       const double limit = k->part == PART_DIAGONAL ? limit_at(k, i, i) : limit_at(k, i, j);
-      add_difference(&d, k->part == PART_DIAGONAL ? k->gram[i] : k->gram[i * k->size + j], limit);
+      add_difference(&d, k->part == PART_DIAGONAL ? k->gram[i] : k->gram[i * k->size + j], limit, 1.0);
     }
   k->norm = sqrt(d.norm);
   k->distance = k->infinite ? sqrt(d.square / d.limit) : NAN;
@@ -194,6 +216,7 @@ typedef struct block_writer {
   sntk_h5 *file; /* NULL: only the figures are wanted */
   const app_problem *problem;
   bool infinite;
+  bool all; /* on and below the diagonal: those below stand for two */
   deviation deviation;
 } block_writer;
 
@@ -224,12 +247,13 @@ static sntk_status take_block(void *user, const sntk_ntk_block *block) {
   block_writer *w = user;
   const int64_t r = block->rows, c = block->columns, p = w->problem->network.outputs;
   double *limit = NULL;
+  const double times = w->all && block->row != block->column ? 2.0 : 1.0;
   char name[64];
   sntk_status status = w->infinite ? infinite_block(w, block, &limit) : SNTK_OK;
   for (int64_t i = 0; i < r * p && status == SNTK_OK; i++)
     for (int64_t j = 0; j < c * p; j++)
       add_difference(&w->deviation, block->values[i * c * p + j],
-                     limit && i / r == j / c ? limit[i % r * c + j % c] : 0.0);
+                     limit && i / r == j / c ? limit[i % r * c + j % c] : 0.0, times);
   snprintf(name, sizeof name, "/blocks/%lld_%lld", (long long)block->row, (long long)block->column);
   if (status == SNTK_OK && w->file) status = sntk_h5_write_f64(w->a->ctx, w->file, name, r * p, c * p, block->values);
   snprintf(name, sizeof name, "/blocks_infinite/%lld_%lld", (long long)block->row, (long long)block->column);
@@ -241,7 +265,7 @@ static sntk_status take_block(void *user, const sntk_ntk_block *block) {
 static sntk_status compute_blocks(app *a, const app_problem *problem, sntk_network *net, sntk_h5 *file, kernels *k) {
   int64_t numbers;
   const int64_t *pairs = sntk_config_ints(problem->config, "ntk.pairs", &numbers);
-  block_writer w = {.a = a, .file = file, .problem = problem, .infinite = wants_infinite(problem)};
+  block_writer w = {.a = a, .file = file, .problem = problem, .infinite = wants_infinite(problem), .all = numbers == 0};
   SNTK_TRY(sntk_ntk_blocks(a->ctx, net, problem->data->inputs, problem->data->samples,
                            sntk_config_int(problem->config, "ntk.block"), pairs, numbers / 2, take_block, &w));
   k->norm = sqrt(w.deviation.norm);
@@ -348,7 +372,12 @@ static sntk_status prefix_named(app *a, const app_problem *problem, const char *
   }
   app_problem narrow = *problem;
   narrow.network.width = width;
-  kernels k = {.part = limit->part, .block = limit->block, .outputs = limit->outputs, .width = width};
+  kernels k = {.part = limit->part,
+               .block = limit->block,
+               .outputs = limit->outputs,
+               .norm = NAN,
+               .distance = NAN,
+               .width = width};
   sntk_network *net = NULL;
   const double began = sntk_seconds();
   sntk_status status = sntk_network_create(a->ctx, &narrow.network, &net);
@@ -506,6 +535,8 @@ sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, con
   kernels k = {.part = part_of(config),
                .block = problem.data->samples,
                .outputs = problem.network.outputs,
+               .norm = NAN,
+               .distance = NAN,
                .width = problem.network.width};
   json_t *prefixes = json_array();
   sntk_status status = check_options(a, &problem);

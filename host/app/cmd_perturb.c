@@ -60,9 +60,12 @@ static sntk_status point_at(moves *w, sntk_direction direction, sntk_goal goal, 
 
 static sntk_status measure(moves *w, sntk_direction direction, sntk_goal goal, double radius, int64_t *ascents,
                            sntk_perturbation *figures) {
-  *figures = (sntk_perturbation){.radius = radius, .change = NAN, .lambda_min = NAN, .lambda_share = NAN};
-  SNTK_TRY(point_at(w, direction, goal, radius, ascents));
-  return sntk_perturb_measure(w->a->ctx, w->perturb, radius, figures);
+  sntk_status status = point_at(w, direction, goal, radius, ascents);
+  if (status == SNTK_OK) status = sntk_perturb_measure(w->a->ctx, w->perturb, radius, figures);
+  if (status != SNTK_OK) /* no figure of a failed point may look like one */
+    *figures = (sntk_perturbation){
+        .radius = radius, .change = NAN, .ratio = NAN, .relative = NAN, .lambda_min = NAN, .lambda_share = NAN};
+  return status;
 }
 
 /* ---- points ---- */
@@ -148,13 +151,30 @@ static sntk_status keeps(moves *w, sntk_direction direction, double radius, bool
   return SNTK_OK;
 }
 
+/* Radii beyond it move some logit further than the engine allows. */
+static double largest_radius(const app_problem *problem) {
+  double longest = 0.0;
+  for (int64_t i = 0; i < problem->data->samples; i++) {
+    double square = 0.0;
+    for (int64_t k = 0; k < problem->network.dim; k++)
+      square +=
+          problem->data->inputs[i * problem->network.dim + k] * problem->data->inputs[i * problem->network.dim + k];
+    longest = fmax(longest, sqrt(square));
+  }
+  return SNTK_PERTURB_LOGIT_MOST * (1.0 - 0x1p-40) / longest; /* whatever the rounding */
+}
+
 /* The largest radius found to keep the share next to one that does not, by doubling and bisection. */
 static sntk_status search_region(moves *w, sntk_direction direction, double *radius, bool *beyond, int64_t *tried) {
   const sntk_config *c = w->problem->config;
-  const double most = sntk_config_real(c, "perturb.max_radius");
+  const double most = fmin(sntk_config_real(c, "perturb.max_radius"), largest_radius(w->problem));
   double low = 0.0, high = most * FIRST_SHARE;
   bool kept = false;
+  int64_t ascents;
   *tried = 0;
+  /* without a kernel at W0, or a direction, there is no region, not one of radius 0 */
+  SNTK_TRY(begin(w));
+  if (direction == SNTK_DIRECTION_TRAINING) SNTK_TRY(point_at(w, direction, SNTK_GOAL_CHANGE, high, &ascents));
   for (;;) {
     SNTK_TRY(keeps(w, direction, high, &kept));
     (*tried)++;
@@ -211,7 +231,7 @@ static int64_t perturb_bytes(app *a, const app_problem *problem) {
 static sntk_status check_options(app *a, const app_problem *problem) {
   const sntk_config *c = problem->config;
   int64_t radii, wanted = 0;
-  sntk_config_reals(c, "perturb.radii", &radii);
+  const double *values = sntk_config_reals(c, "perturb.radii", &radii), most = largest_radius(problem);
   for (int d = 0; d < DIRECTIONS; d++) wanted += sntk_config_bool(c, direction_keys[d]);
   if (wanted == 0)
     return sntk_config_error(a->ctx, c, "perturb.random", SNTK_ERR_CONFIG,
@@ -219,6 +239,11 @@ static sntk_status check_options(app *a, const app_problem *problem) {
   if (radii == 0 && !sntk_config_bool(c, "perturb.convex_region"))
     return sntk_config_error(a->ctx, c, "perturb.radii", SNTK_ERR_CONFIG,
                              "nothing is asked for: give radii, or convex_region: true");
+  for (int64_t i = 0; i < radii; i++)
+    if (values[i] > most)
+      return sntk_config_error(a->ctx, c, "perturb.radii", SNTK_ERR_CONFIG,
+                               "%g moves a logit by more than %g; with these inputs give radii up to %.4g", values[i],
+                               SNTK_PERTURB_LOGIT_MOST, most);
   return app_check_memory(a, problem, problem->weights.values ? "network.weights" : "network.width",
                           perturb_bytes(a, problem));
 }
@@ -343,6 +368,7 @@ static sntk_status dry_run(app *a, int64_t count) {
 static sntk_status run(app *a) {
   const int64_t count = sntk_config_grid_count(a->config);
   if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
+  SNTK_TRY(app_check_points(a, count, true));
   SNTK_TRY(app_refuse_save(a));
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) return dry_run(a, count);

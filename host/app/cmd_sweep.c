@@ -114,8 +114,7 @@ static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, in
   return status;
 }
 
-/* What can be told of a point without its data, before the first one runs. */
-static sntk_status check_points(app *a, int64_t count, bool needs_width) {
+sntk_status app_check_points(app *a, int64_t count, bool needs_width) {
   for (int64_t i = 0; i < count; i++) {
     sntk_config *config;
     if (!sntk_shard_owns(a->options.shard, i)) continue;
@@ -131,7 +130,7 @@ static sntk_status run(app *a) {
   const point_kind *kind = &kinds[sntk_config_choice(a->config, "sweep.command")];
   const int64_t count = sntk_config_grid_count(a->config);
   if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
-  SNTK_TRY(check_points(a, count, kind->point_of == app_train_point));
+  SNTK_TRY(app_check_points(a, count, kind->point_of == app_train_point));
   SNTK_TRY(app_refuse_save(a));
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) return dry_run(a, kind, count);

@@ -102,9 +102,13 @@ sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const 
     values[used] = value;
     group[used++] = g;
   }
+  /* laws are told at the end of runs that failed too: one that is not determined must not take their error's place */
+  char kept[SNTK_ERROR_CHARS];
+  snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
   if (status == SNTK_OK)
     status = sntk_power_law(a->ctx, abscissas, values, group, used, groups,
                             (uint64_t)sntk_config_int(a->config, "seed"), fit);
+  if (status != SNTK_OK) sntk_fail(a->ctx, status, "%s", kept);
   free(abscissas);
   free(values);
   free(group);

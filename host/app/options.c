@@ -48,8 +48,8 @@ static const struct {
     {"--seed", "S", "seed of weights and data", OPT_SEED, NULL},
     {"--out", "DIR", "where the run's files go; default runs/<name>", OPT_OUT, NULL},
     {"--memory-limit", "4G", "most memory to plan for; suffixes K, M, G, T", OPT_MEMORY, NULL},
-    {"--shard", "I/N|auto", "run every N-th point, from the I-th (sweep, width); auto: from the job's environment",
-     OPT_SHARD, NULL},
+    {"--shard", "I/N|auto",
+     "run every N-th point, from the I-th (sweep, width, perturb); auto: from the job's environment", OPT_SHARD, NULL},
     {"--resume", NULL, "go on with the run in --out; what is recorded is not run again", OPT_RESUME, NULL},
     {"--profile", "START:COUNT", "bracket training steps for the device's profiler (cuda backend)", OPT_PROFILE, NULL},
     {"--dry-run", NULL, "estimate memory and time; run nothing", OPT_DRY_RUN, NULL},
@@ -199,8 +199,9 @@ static sntk_status positional(app *a, const char *text) {
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
       if (strcmp(commands[i]->name, text) == 0) o->command = commands[i];
     if (!o->command)
-      return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT,
-                       "command \"%s\" is unknown; use info, train, ntk, width, sweep or bench (softntk --help)", text);
+      return sntk_fail(
+          a->ctx, SNTK_ERR_ARGUMENT,
+          "command \"%s\" is unknown; use info, train, ntk, perturb, width, sweep or bench (softntk --help)", text);
     return SNTK_OK;
   }
   if (o->command == &app_cmd_bench) {
@@ -258,7 +259,7 @@ sntk_status app_parse(app *a, int argc, char **argv) {
   if (o->help || o->version) return SNTK_OK;
   if (!o->command)
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT,
-                     "no command; use info, train, ntk, width, sweep or bench (softntk --help)");
+                     "no command; use info, train, ntk, perturb, width, sweep or bench (softntk --help)");
   if (o->command->needs_config && !o->config_path && o->set_count == 0)
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "softntk %s needs a configuration file (or --set for each key)",
                      o->command->name);

@@ -21,8 +21,8 @@
 #include "engine/engine.h"
 #include "softntk/rng.h"
 
-/* Beyond this |x . D| the backends' expm1 is clamped. */
-static const double SHIFT_MOST = 50.0;
+/* Beyond it the backends' expm1 is clamped. */
+static const double SHIFT_MOST = SNTK_PERTURB_LOGIT_MOST;
 /* A direction is ascended no further once steps of this share of the radius do not raise the change. */
 static const double SMALLEST_STEP = 1.0 / 64.0;
 
@@ -117,8 +117,8 @@ void sntk_perturb_free(sntk_perturb *p) {
   if (!p) return;
   sntk_pass_clear(p->ctx, &p->pass);
   sntk_network_free(p->net);
-  double *const arrays[] = {p->weights, p->signs, p->w0,     p->inputs,   p->gram0,
-                            p->change,  p->work,  p->values, p->direction};
+  double *const arrays[] = {p->weights, p->signs,  p->w0,   p->inputs, p->gram0,
+                            p->change,  p->weight, p->work, p->values, p->direction};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
   free(p);
 }

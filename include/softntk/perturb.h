@@ -23,6 +23,9 @@
 extern "C" {
 #endif
 
+/** @brief The most that a move may add to a logit: R |x_i| for the longest input. */
+#define SNTK_PERTURB_LOGIT_MOST 50.0
+
 /** @brief How the neurons are moved. */
 typedef enum sntk_direction {
   SNTK_DIRECTION_RANDOM = 0, /**< uniform on the sphere: every neuron moves by exactly R */
@@ -87,7 +90,8 @@ SNTK_API sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *pert
 SNTK_API sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *perturb, sntk_goal goal, double radius,
                                               int64_t steps, int64_t *ascents);
 
-/** @brief Moves along the current direction by `radius` > 0 and measures. */
+/** @brief Moves along the current direction by `radius` > 0, radius |x_i| at most SNTK_PERTURB_LOGIT_MOST, and
+ * measures. */
 SNTK_API sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *perturb, double radius,
                                           sntk_perturbation *result);
 
