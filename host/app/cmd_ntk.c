@@ -32,7 +32,7 @@ typedef struct kernels {
   int64_t size, block; /* rows of the matrix: np, or n (trace); n */
   int64_t outputs;
   double *gram;     /* size x size; np (diagonal); NULL (blocks) */
-  double *infinite; /* n x n, one output's block; NULL with blocks, which make their own */
+  double *infinite; /* n x n, one output's block; its diagonal, n; NULL with blocks, which make their own */
   spectrum spectrum, infinite_spectrum;
   double norm, distance; /* |H|_F; |H - H_inf|_F / |H_inf|_F; NaN where not taken */
   int64_t width;         /* of the network; 0: none */
@@ -113,7 +113,8 @@ static int64_t square_bytes(int64_t size) { return sntk_size_mul(sntk_size_mul(s
 static int64_t kernel_bytes(app *a, const app_problem *problem) {
   const matrix_part part = part_of(problem->config);
   const int64_t n = problem->data->samples, p = problem->network.outputs;
-  const int64_t infinite = part == PART_BLOCKS ? 0 : sntk_size_mul(2, square_bytes(n));
+  const bool square = part == PART_FULL || part == PART_TRACE;
+  const int64_t infinite = square ? sntk_size_mul(2, square_bytes(n)) : sntk_size_mul(n, sizeof(double));
   if (problem->network.width == 0) return infinite;
   const int64_t most = sntk_config_int(problem->config, "ntk.block"), block = most < n ? most : n;
   int64_t samples = n, matrices = sntk_size_mul(2, square_bytes(sntk_size_mul(n, p)));
@@ -180,11 +181,12 @@ static void add_difference(deviation *d, double value, double limit, double time
   d->limit += times * limit * limit;
 }
 
-/* Entry of H at infinite width: block diagonal over the outputs; its trace is p times the block. */
+/* Entry of the part at infinite width: H is block diagonal over the outputs; its trace is p times the block. */
 static double limit_at(const kernels *k, int64_t i, int64_t j) {
   const int64_t n = k->block;
   if (!k->infinite) return 0.0;
   if (k->part == PART_TRACE) return (double)k->outputs * k->infinite[i * n + j];
+  if (k->part == PART_DIAGONAL) return k->infinite[i % n];
   return i / n == j / n ? k->infinite[i % n * n + j % n] : 0.0;
 }
 
@@ -292,13 +294,15 @@ static sntk_status compute_finite(app *a, const app_problem *problem, sntk_netwo
 }
 
 static sntk_status compute_infinite(app *a, const app_problem *problem, kernels *k) {
-  const int64_t n = k->block;
+  const int64_t n = k->block, d = problem->network.dim;
+  const bool diagonal = k->part == PART_DIAGONAL;
   if (!wants_infinite(problem) || k->part == PART_BLOCKS) return SNTK_OK;
-  SNTK_TRY(
-      sntk_alloc(a->ctx, "infinite-width kernel", sntk_size_mul(n, n), sizeof *k->infinite, (void **)&k->infinite));
-  SNTK_TRY(sntk_ntk_infinite(a->ctx, problem->network.activation, problem->network.sigma, problem->data->inputs, n,
-                             problem->network.dim, k->infinite));
-  return take_spectrum(a, problem->config, k->infinite, n, &k->infinite_spectrum);
+  SNTK_TRY(sntk_alloc(a->ctx, "infinite-width kernel", diagonal ? n : sntk_size_mul(n, n), sizeof *k->infinite,
+                      (void **)&k->infinite));
+  for (int64_t i = 0; i < (diagonal ? n : 1); i++) /* a diagonal entry is the kernel of one sample */
+    SNTK_TRY(sntk_ntk_infinite(a->ctx, problem->network.activation, problem->network.sigma,
+                               problem->data->inputs + i * d, diagonal ? 1 : n, d, k->infinite + i));
+  return diagonal ? SNTK_OK : take_spectrum(a, problem->config, k->infinite, n, &k->infinite_spectrum);
 }
 
 /* ---- points ---- */
@@ -447,16 +451,30 @@ static void add_rate(app *a, json_t *point, const json_t *prefixes) {
 
 /* ---- run.h5 ---- */
 
-/* /gram_infinite as the whole block-diagonal matrix, so that it can be subtracted from /gram as it is. */
+/* Names of the parts, and of what they are at infinite width: of the same shape, so that it can be subtracted as it is.
+ */
+static const char *const part_names[][2] = {{"/gram", "/gram_infinite"},
+                                            {"/gram_trace", "/gram_trace_infinite"},
+                                            {"/gram_diagonal", "/gram_diagonal_infinite"}};
+
 static sntk_status write_infinite(app *a, sntk_h5 *file, const kernels *k) {
-  const int64_t n = k->block, size = k->part == PART_FULL ? sntk_size_mul(n, k->outputs) : n;
+  const int64_t n = k->block, size = k->part == PART_TRACE ? n : sntk_size_mul(n, k->outputs);
+  const int64_t width = k->part == PART_DIAGONAL ? 1 : n; /* columns at a time */
+  const char *name = part_names[k->part][1];
   double *rows;
-  SNTK_TRY(sntk_alloc(a->ctx, "infinite-width kernel to write", sntk_size_mul(size, n), sizeof *rows, (void **)&rows));
-  sntk_status status = sntk_h5_begin(a->ctx, file, "/gram_infinite", 'd', size, size);
-  for (int64_t at = 0; at < size && status == SNTK_OK; at += n) {
-    for (int64_t i = 0; i < size; i++)
-      for (int64_t j = 0; j < n; j++) rows[i * n + j] = i / n == at / n ? k->infinite[i % n * n + j] : 0.0;
-    status = sntk_h5_write_columns(a->ctx, file, "/gram_infinite", at, n, rows);
+  SNTK_TRY(
+      sntk_alloc(a->ctx, "infinite-width kernel to write", sntk_size_mul(size, width), sizeof *rows, (void **)&rows));
+  sntk_status status = SNTK_OK;
+  if (k->part == PART_DIAGONAL) {
+    for (int64_t i = 0; i < size; i++) rows[i] = limit_at(k, i, i);
+    status = sntk_h5_write_f64(a->ctx, file, name, size, 0, rows);
+  } else {
+    status = sntk_h5_begin(a->ctx, file, name, 'd', size, size);
+    for (int64_t at = 0; at < size && status == SNTK_OK; at += n) {
+      for (int64_t i = 0; i < size; i++)
+        for (int64_t j = 0; j < n; j++) rows[i * n + j] = limit_at(k, i, at + j);
+      status = sntk_h5_write_columns(a->ctx, file, name, at, n, rows);
+    }
   }
   free(rows);
   return status;
@@ -487,10 +505,10 @@ static sntk_status write_prefixes(app *a, sntk_h5 *file, const json_t *prefixes,
 
 static sntk_status write_kernels(app *a, sntk_h5 *file, const app_problem *problem, sntk_network *net,
                                  const kernels *k) {
-  static const char *const names[] = {"/gram", "/gram_trace", "/gram_diagonal", ""};
   sntk_status status = SNTK_OK;
   if (k->gram)
-    status = sntk_h5_write_f64(a->ctx, file, names[k->part], k->size, k->part == PART_DIAGONAL ? 0 : k->size, k->gram);
+    status = sntk_h5_write_f64(a->ctx, file, part_names[k->part][0], k->size, k->part == PART_DIAGONAL ? 0 : k->size,
+                               k->gram);
   if (status == SNTK_OK && k->spectrum.values)
     status = sntk_h5_write_f64(a->ctx, file, "/eigenvalues", k->size, 0, k->spectrum.values);
   if (status == SNTK_OK && k->infinite) status = write_infinite(a, file, k);
