@@ -352,7 +352,8 @@ static sntk_status dry_run(app *a, int64_t count) {
       if (sntk_config_bool(config, "perturb.random")) total += figures * figure;
       if (sntk_config_bool(config, "perturb.training"))
         total += figures * figure + estimate.step_seconds * (double)problem.train.steps + estimate.eta_seconds;
-      if (sntk_config_bool(config, "perturb.adversarial")) total += figures * (1.0 + 2.0 * steps) * figure;
+      if (sntk_config_bool(config, "perturb.adversarial"))
+        total += ((double)radii + 2.0 * region) * (1.0 + 2.0 * steps) * figure; /* both goals */
       const int64_t bytes = perturb_bytes(a, &problem);
       if (bytes > most) most = bytes;
       owned++;
