@@ -105,21 +105,19 @@ static sntk_status write_h5(app *a, const char *path, const app_problem *problem
 
 /* ---- a point ---- */
 
-static void add_if_known(json_t *point, const char *key, double value) {
-  if (!isnan(value)) json_object_set_new(point, key, sntk_json_real(value));
-}
-
-/* Keys loss_<which>, distance_<which>, test_loss_<which>, test_distance_<which>. */
-static void add_prediction(json_t *point, const char *which, const sntk_prediction *p) {
+/* Keys loss_<which>, distance_<which>, and with held-out samples test_loss_<which>, test_distance_<which>: null where a
+ * run that grew without bound has none. */
+static void add_prediction(json_t *point, const char *which, const sntk_prediction *p, bool tests) {
   const struct {
     const char *name;
     double value;
   } members[] = {
       {"loss", p->loss}, {"distance", p->distance}, {"test_loss", p->test_loss}, {"test_distance", p->test_distance}};
-  for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+  const size_t count = sizeof members / sizeof *members;
+  for (size_t i = 0; i < (tests ? count : count / 2); i++) {
     char key[48];
     snprintf(key, sizeof key, "%s_%s", members[i].name, which);
-    add_if_known(point, key, members[i].value);
+    json_object_set_new(point, key, sntk_json_real(members[i].value));
   }
 }
 
@@ -145,11 +143,13 @@ static void add_result(json_t *point, const app_problem *problem, const sntk_tra
     json_object_set_new(point, "rate_kept", json_boolean(r->rate_kept));
     json_object_set_new(point, "rate_kept_paper", json_boolean(r->rate_kept_paper));
   }
-  if (problem->data->test_samples > 0)
+  const bool tests = problem->data->test_samples > 0;
+  if (tests) {
     json_object_set_new(point, "test_samples", json_integer(problem->data->test_samples));
-  add_if_known(point, "test_loss", r->test_loss);
-  add_prediction(point, "linearized", &r->linearized);
-  add_prediction(point, "infinite", &r->infinite);
+    json_object_set_new(point, "test_loss", sntk_json_real(r->test_loss));
+  }
+  if (problem->train.linearized) add_prediction(point, "linearized", &r->linearized, tests);
+  if (problem->train.linearized && !problem->network.weights) add_prediction(point, "infinite", &r->infinite, tests);
   json_object_set_new(point, "weight_movement", sntk_json_real(r->weight_movement));
   json_object_set_new(point, "update_lost", sntk_json_real(r->update_lost));
   json_object_set_new(point, "updates_below_resolution", json_boolean(r->below_resolution));

@@ -37,6 +37,138 @@ PY
   done
 }
 
+@test "train.linearized: the two predictions beside the run, and the theorem's rate" {
+  write_tiny c.yaml
+  # plain training says nothing of them
+  expect 0 train c.yaml --json --out plain
+  lacks out 'linearized|infinite|rate_kept|test_'
+  lacks <(h5 plain/run.h5) 'linearized|infinite|bound|test'
+  for activation in softmax relu exp exp_normalized; do
+    expect 0 train c.yaml --json --precision f64 --set network.activation=$activation --set train.linearized=true --out $activation
+    records keys out train loss_linearized distance_linearized loss_infinite distance_infinite rate_kept rate_kept_paper \
+      lambda_min lambda_max eta_q_lambda
+    lacks out test_
+    equal datasets "$(h5 $activation/run.h5 | cut -d' ' -f1-3 | grep -E 'bound|linearized|infinite|test' | paste -sd,)" \
+      '/history/loss_bound f64 21,/history/loss_infinite f64 21,/history/loss_linearized f64 21'
+    for column in loss loss_bound loss_linearized loss_infinite; do h5 $activation/run.h5 /history/$column >$column; done
+    "$PYTHON" - out <<'PY'
+import json, sys
+p = json.load(open(sys.argv[1]))
+loss, bound, linearized, infinite = ([float(v) for v in open(n)] for n in ("loss", "loss_bound", "loss_linearized", "loss_infinite"))
+assert loss[0] == bound[0] == linearized[0] == infinite[0] == p["loss_initial"], p
+assert linearized[-1] == p["loss_linearized"] and infinite[-1] == p["loss_infinite"] and loss[-1] == p["loss"], p
+shrink = 1 - 0.5 * p["eta_q_lambda"]
+for t, value in enumerate(bound):
+    assert abs(value - shrink ** (2 * t) * p["loss_initial"]) <= 1e-12 * value, (t, value)
+assert p["rate_kept"] == all(a <= b for a, b in zip(loss, bound)), p
+assert p["rate_kept_paper"] == all(a <= shrink**t * p["loss_initial"] for t, a in enumerate(loss)), p
+assert p["rate_kept"] <= p["rate_kept_paper"], p
+assert linearized == sorted(linearized, reverse=True), linearized # a step of 1 / lambda_max of its own quadratic
+assert 0 < p["distance_linearized"] < 0.5, p
+PY
+  done
+  # the run itself is the same
+  expect 0 train c.yaml --quiet --precision f64 --out alone
+  for dataset in /output /history/loss /history/weight_movement; do
+    h5 alone/run.h5 $dataset >wanted
+    h5 softmax/run.h5 $dataset | cmp - wanted
+  done
+  # the kernel that is followed gives the rate too, a given eta does not take it away
+  expect 0 train c.yaml --json --set train.kernel_every=10 --set train.eta=1e-3 --out kernel
+  records keys out train rate_kept rate_kept_paper lambda_min
+  lacks out linearized
+}
+
+@test "train.linearized without steps, stopped at once, between rows, far out, and from given weights" {
+  write_tiny c.yaml
+  options='--json --set train.linearized=true --set data.test_samples=3'
+  expect 0 train c.yaml $options --set train.steps=0 --out none
+  equal steps "$(records get out steps)" 0
+  equal converged "$(records get out converged)" false
+  for which in linearized infinite; do
+    equal loss_$which "$(records get out loss_$which)" "$(records get out loss_initial)"
+    equal distance_$which "$(records get out distance_$which)" 0
+    equal test_loss_$which "$(records get out test_loss_$which)" "$(records get out test_loss)"
+    equal test_distance_$which "$(records get out test_distance_$which)" 0
+  done
+  equal rows "$(h5 none/run.h5 /history/loss_linearized | wc -l)" 1
+  equal 'rate kept' "$(records get out rate_kept)" true
+  # tolerance met before the first step
+  expect 0 train c.yaml $options --set train.tolerance=1e9 --out met
+  equal converged "$(records get out converged)" true
+  equal loss "$(records get out loss_linearized)" "$(records get out loss_initial)"
+  # rows at the ends alone: the run in between is the same one
+  expect 0 train c.yaml $options --out all
+  cp out all.point
+  expect 0 train c.yaml $options --set train.record_every=0 --out ends
+  equal rows "$(h5 ends/run.h5 /history/loss_linearized | wc -l)" 2
+  for key in loss loss_linearized loss_infinite test_loss test_loss_linearized test_distance_infinite; do
+    equal $key "$(records get out $key)" "$(records get all.point $key)"
+  done
+  # a step beyond 2 / lambda_max: the linearized run grows without bound where softmax's loss does not
+  expect 0 train c.yaml $options --set train.eta=3 --set train.steps=800 --set train.divergence=1e300 --out far
+  lacks out 'nan|NaN|Infinity'
+  equal 'rate kept' "$(records get out rate_kept)" false
+  equal loss "$(records get out loss_linearized)" null
+  # given weights are not Gaussian: no limit
+  records npy w.npy 4 2 '<f8' 0.5 -1 2 0.25 0 1 -0.125 3
+  records npy a.npy 1 2 '<i8' 1 -1
+  expect 0 train c.yaml $options --set network.weights=w.npy --set network.signs=a.npy --set network.width=2 --out given
+  records keys out train loss_linearized test_distance_linearized
+  lacks out infinite
+  lacks <(h5 given/run.h5) infinite
+}
+
+@test "data.test_samples: figures on held-out samples, and the same training without them" {
+  write_tiny c.yaml
+  expect 0 train c.yaml --json --threads 1 --set data.test_samples=4 --set network.outputs=2 --out held
+  records keys out train test_samples test_loss
+  equal 'held-out samples' "$(records get out test_samples)" 4
+  equal samples "$(records get out samples)" 6
+  lacks out 'linearized|infinite'
+  equal datasets "$(h5 held/run.h5 | cut -d' ' -f1-3 | grep test | paste -sd,)" '/history/test_loss f64 21,/test_output f64 4x2'
+  equal test_loss "$(records get out test_loss)" "$(h5 held/run.h5 /history/test_loss | tail -1)"
+  cp out held.point
+  expect 0 train c.yaml --json --threads 1 --set network.outputs=2 --out without
+  equal loss "$(records get out loss)" "$(records get held.point loss)"
+  h5 without/run.h5 /output >wanted
+  h5 held/run.h5 /output | cmp - wanted
+  # of a file, the rows behind the samples; all figures of the two together
+  records npy x.npy 5 2 '<f8' 0.1 0.2 -0.3 0.4 0.5 -0.6 0.7 0.2 -0.1 -0.9
+  records npy y.npy 5 1 '<f8' 1 2 3 4 5
+  options='--set data.source=npy --set data.inputs=x.npy --set data.labels=y.npy --set data.normalize=none --set data.dim=2'
+  sed -i 's/, samples: 6, dim: 4//' c.yaml
+  expect 0 train c.yaml --json $options --set data.test_samples=2 --set train.linearized=true --set train.steps=0 --out file
+  equal 'samples and held out' "$(records get out samples) $(records get out test_samples)" '3 2'
+  # F(W0) = 0: the losses are those of the labels
+  "$PYTHON" -c 'import json; p = json.load(open("out"))
+assert abs(p["loss"] - 7) < 1e-9 and abs(p["test_loss"] - 20.5) < 1e-9, p'
+  records keys out train test_loss_linearized test_distance_linearized test_loss_infinite test_distance_infinite
+  expect 2 train c.yaml $options --set data.test_samples=5 --out refused
+  one_line 'x\.npy|test_samples'
+  absent refused
+}
+
+@test "exp_normalized trains, in both forms and precisions, and is named in every record" {
+  write_tiny c.yaml
+  for form in plain displacement; do
+    for precision in f32 f64; do
+      expect 0 train c.yaml --json --set network.activation=exp_normalized --set network.form=$form --precision $precision \
+        --set train.kernel_every=20 --out $form-$precision
+      equal activation "$(records get out activation)" exp_normalized
+      records get out loss >>losses
+    done
+  done
+  "$PYTHON" -c 'losses = [float(line) for line in open("losses")]
+assert len(losses) == 4 and max(losses) - min(losses) < 1e-4 * max(losses), losses'
+  for command in width sweep; do
+    expect 0 $command c.yaml --json --set network.activation=exp_normalized --set width.max_width=16 --out $command
+    equal activations "$(records get out activation | sort -u)" exp_normalized
+  done
+  expect 0 perturb c.yaml --json --set network.activation=exp_normalized --set 'perturb.radii=[0.1]' --out perturb
+  equal activations "$(records get out activation | sort -u)" exp_normalized
+}
+
 @test "train leaves run.json, points.jsonl and run.h5 with the history" {
   write_tiny c.yaml
   expect 0 train c.yaml --threads 1 --seed 7 --set save.weights=true

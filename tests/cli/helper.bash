@@ -16,7 +16,7 @@ setup() {
     cat >"$BATS_FILE_TMPDIR/softntk" <<SH
 #!/bin/sh
 case "\$1" in
-train | ntk | width | sweep) command=\$1; shift; exec "$SOFTNTK" "\$command" --backend "$SOFTNTK_BACKEND" "\$@" ;;
+train | ntk | perturb | width | sweep) command=\$1; shift; exec "$SOFTNTK" "\$command" --backend "$SOFTNTK_BACKEND" "\$@" ;;
 *) exec "$SOFTNTK" "\$@" ;;
 esac
 SH

@@ -32,7 +32,7 @@ YAML
 @test "train with 1 thread and with 2" {
   write_problem
   for threads in 1 2; do
-    for activation in softmax relu exp; do
+    for activation in softmax relu exp exp_normalized; do
       run=train-$activation-$threads
       twice train c.yaml --threads $threads --set network.activation=$activation
     done
@@ -53,6 +53,25 @@ YAML
     twice ntk c.yaml --threads $threads
     run=stored-$threads
     twice ntk c.yaml --threads $threads --set network.form=displacement --precision f64
+  done
+}
+
+@test "parts of the kernel, prefixes and perturbations with 1 thread and with 2" {
+  write_problem
+  for threads in 1 2; do
+    for matrix in trace diagonal blocks; do
+      run=$matrix-$threads
+      twice ntk c.yaml --threads $threads --set ntk.matrix=$matrix --set ntk.block=16
+    done
+    run=prefixes-$threads
+    twice ntk c.yaml --threads $threads --set ntk.prefixes=true --set ntk.min_prefix=128 --set ntk.solver=lanczos
+    for activation in softmax relu exp_normalized; do
+      run=perturb-$activation-$threads
+      twice perturb c.yaml --threads $threads --set save.weights=false --set network.activation=$activation \
+        --set network.width=130 --set 'perturb.radii=[0.01, 0.1]' --set perturb.ascent_steps=3 --set perturb.resolution=1
+    done
+    run=linearized-$threads
+    twice train c.yaml --threads $threads --set train.linearized=true --set data.test_samples=5
   done
 }
 
