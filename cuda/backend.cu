@@ -359,8 +359,8 @@ int64_t cuda_scratch_bytes(const sntk_context *, int64_t samples, int64_t dim, i
   const int64_t columns = sntk_size_mul(sntk_size_mul(dim, 3 * b), sizeof(double));
   const int64_t rows =
       sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 3)), 1024 * static_cast<int64_t>(sizeof(double)));
-  const int64_t padded =
-      sntk_size_mul(sntk_size_mul(samples, padded_dim(type, dim)), static_cast<int64_t>(sntk_type_size(type)));
+  /* of either type: the base's statistics are taken in float64 whatever the type */
+  const int64_t padded = sntk_size_mul(sntk_size_mul(samples, padded_dim(SNTK_F64, dim)), sizeof(double));
   return sntk_size_add(sntk_size_add(sntk_size_add(logits, columns), rows), padded);
 }
 
@@ -496,12 +496,13 @@ sntk_status padded_samples(sntk_context *ctx, const sntk_samples *s, const void 
   *ld = padded_dim(s->type, s->dim);
   *x = s->x;
   if (*ld == s->dim) return SNTK_OK;
+  const bool there = known.x == s->x && known.count == s->count && known.dim == s->dim && known.type == s->type;
+  if (!there) state->padded.x = NULL; /* before the buffer is replaced: what it held is gone even where that fails */
   void *to = NULL;
   SNTK_TRY(
       scratch(ctx, SLOT_PADDED, sntk_size_mul(s->count * *ld, static_cast<int64_t>(sntk_type_size(s->type))), &to));
   *x = to;
-  if (known.x == s->x && known.count == s->count && known.dim == s->dim && known.type == s->type) return SNTK_OK;
-  state->padded.x = NULL;
+  if (there) return SNTK_OK;
   CUDA_TRY(ctx, launch_pad(state->compute, s->type, s->x, s->count, s->dim, *ld, to), s->count);
   state->padded = *s;
   return SNTK_OK;

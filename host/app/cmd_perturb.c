@@ -15,7 +15,8 @@
 
 #include "app/app.h"
 
-enum { DIRECTIONS = 3 };
+/* How the neurons are moved; an adversary starts from the random direction. */
+typedef enum direction_kind { DIRECTION_RANDOM, DIRECTION_TRAINING, DIRECTION_ADVERSARIAL, DIRECTIONS } direction_kind;
 static const char *const direction_names[DIRECTIONS] = {"random", "training", "adversarial"};
 static const char *const direction_keys[DIRECTIONS] = {"perturb.random", "perturb.training", "perturb.adversarial"};
 static const double FIRST_SHARE = 1.0 / 4096.0; /* of max_radius: where the search for the region begins */
@@ -26,7 +27,7 @@ typedef struct moves {
   const app_problem *problem;
   const char *id;
   sntk_perturb *perturb; /* made when the first figure is asked for */
-  int ready;             /* the direction that stands in it: a sntk_direction, -1 for none */
+  int ready;             /* the direction that stands in it, -1 for none */
   double moved;          /* by training */
 } moves;
 
@@ -40,17 +41,17 @@ static sntk_status begin(moves *w) {
 }
 
 /* Puts the direction in place. Random and trained ones serve all radii, an adversarial one is found for each. */
-static sntk_status point_at(moves *w, sntk_direction direction, sntk_goal goal, double radius, int64_t *ascents) {
+static sntk_status point_at(moves *w, direction_kind direction, sntk_goal goal, double radius, int64_t *ascents) {
   const app_problem *problem = w->problem;
   *ascents = 0;
   SNTK_TRY(begin(w));
-  if (w->ready == (int)direction && direction != SNTK_DIRECTION_ADVERSARIAL) return SNTK_OK;
+  if (w->ready == (int)direction && direction != DIRECTION_ADVERSARIAL) return SNTK_OK;
   w->ready = -1;
-  if (direction == SNTK_DIRECTION_TRAINING) {
+  if (direction == DIRECTION_TRAINING) {
     SNTK_TRY(sntk_perturb_training(w->a->ctx, w->perturb, problem->data->targets, &problem->train, &w->moved));
   } else {
     SNTK_TRY(sntk_perturb_random(w->a->ctx, w->perturb));
-    if (direction == SNTK_DIRECTION_ADVERSARIAL)
+    if (direction == DIRECTION_ADVERSARIAL)
       SNTK_TRY(sntk_perturb_adversarial(w->a->ctx, w->perturb, goal, radius,
                                         sntk_config_int(problem->config, "perturb.ascent_steps"), ascents));
   }
@@ -58,7 +59,7 @@ static sntk_status point_at(moves *w, sntk_direction direction, sntk_goal goal, 
   return SNTK_OK;
 }
 
-static sntk_status measure(moves *w, sntk_direction direction, sntk_goal goal, double radius, int64_t *ascents,
+static sntk_status measure(moves *w, direction_kind direction, sntk_goal goal, double radius, int64_t *ascents,
                            sntk_perturbation *figures) {
   sntk_status status = point_at(w, direction, goal, radius, ascents);
   if (status == SNTK_OK) status = sntk_perturb_measure(w->a->ctx, w->perturb, radius, figures);
@@ -71,7 +72,7 @@ static sntk_status measure(moves *w, sntk_direction direction, sntk_goal goal, d
 /* ---- points ---- */
 
 /* Keys of both kinds of point. */
-static json_t *point_of(moves *w, const char *kind, const char *id, sntk_direction direction) {
+static json_t *point_of(moves *w, const char *kind, const char *id, direction_kind direction) {
   json_t *point = app_point(w->a, w->problem, kind, id);
   if (!point) return NULL;
   double lambda_min = NAN, lambda_max = NAN, norm = NAN;
@@ -80,7 +81,7 @@ static json_t *point_of(moves *w, const char *kind, const char *id, sntk_directi
   json_object_set_new(point, "lambda_min_initial", sntk_json_real(lambda_min));
   json_object_set_new(point, "lambda_max_initial", sntk_json_real(lambda_max));
   json_object_set_new(point, "gram_norm", sntk_json_real(norm));
-  if (direction == SNTK_DIRECTION_TRAINING && w->ready == (int)direction)
+  if (direction == DIRECTION_TRAINING && w->ready == (int)direction)
     json_object_set_new(point, "weight_movement", sntk_json_real(w->moved));
   return point;
 }
@@ -97,7 +98,7 @@ static sntk_status record(moves *w, json_t *point, sntk_status status) {
   return recorded;
 }
 
-static sntk_status radius_point(moves *w, sntk_direction direction, double radius) {
+static sntk_status radius_point(moves *w, direction_kind direction, double radius) {
   char *id = app_id(w->id, "direction=%s,radius=%.15g", direction_names[direction], radius);
   sntk_perturbation f;
   if (!id) return sntk_fail(w->a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
@@ -125,7 +126,7 @@ static sntk_status radius_point(moves *w, sntk_direction direction, double radiu
                      {"bound_share", f.change / bound}};
       for (size_t i = 0; point && i < sizeof members / sizeof *members; i++)
         json_object_set_new(point, members[i].name, sntk_json_real(members[i].value));
-      if (point && direction == SNTK_DIRECTION_ADVERSARIAL)
+      if (point && direction == DIRECTION_ADVERSARIAL)
         json_object_set_new(point, "ascents", json_integer((json_int_t)ascents));
       if (point) json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
       status = record(w, point, status);
@@ -137,9 +138,9 @@ static sntk_status radius_point(moves *w, sntk_direction direction, double radiu
 
 /* Does lambda_min keep its share at this radius? A kernel that overflows does not. An adversary tries both goals: after
  * lambda_min itself, and after a large change, which for relu may lower it more. */
-static sntk_status keeps(moves *w, sntk_direction direction, double radius, bool *kept) {
+static sntk_status keeps(moves *w, direction_kind direction, double radius, bool *kept) {
   const double ratio = sntk_config_real(w->problem->config, "perturb.lambda_ratio");
-  const sntk_goal last = direction == SNTK_DIRECTION_ADVERSARIAL ? SNTK_GOAL_LAMBDA_MIN : SNTK_GOAL_CHANGE;
+  const sntk_goal last = direction == DIRECTION_ADVERSARIAL ? SNTK_GOAL_LAMBDA_MIN : SNTK_GOAL_CHANGE;
   *kept = true;
   for (int goal = SNTK_GOAL_CHANGE; goal <= (int)last && *kept; goal++) {
     sntk_perturbation f;
@@ -164,8 +165,20 @@ static double largest_radius(const app_problem *problem) {
   return SNTK_PERTURB_LOGIT_MOST * (1.0 - 0x1p-40) / longest; /* whatever the rounding */
 }
 
+/* A kernel that is singular at W0 has no share of lambda_min to keep. */
+static sntk_status check_kernel(const moves *w) {
+  const double size = (double)w->problem->data->samples * (double)w->problem->network.outputs;
+  double lambda_min, lambda_max, norm;
+  sntk_perturb_kernel(w->perturb, &lambda_min, &lambda_max, &norm);
+  if (lambda_min > size * 0x1p-53 * lambda_max) return SNTK_OK;
+  return sntk_fail(w->a->ctx, SNTK_ERR_NUMERICAL,
+                   "H at W0 is singular to rounding (lambda_min %g, lambda_max %g): there is no convex region; use a "
+                   "larger width or fewer samples",
+                   lambda_min, lambda_max);
+}
+
 /* The largest radius found to keep the share next to one that does not, by doubling and bisection. */
-static sntk_status search_region(moves *w, sntk_direction direction, double *radius, bool *beyond, int64_t *tried) {
+static sntk_status search_region(moves *w, direction_kind direction, double *radius, bool *beyond, int64_t *tried) {
   const sntk_config *c = w->problem->config;
   const double most = fmin(sntk_config_real(c, "perturb.max_radius"), largest_radius(w->problem));
   double low = 0.0, high = most * FIRST_SHARE;
@@ -174,7 +187,8 @@ static sntk_status search_region(moves *w, sntk_direction direction, double *rad
   *tried = 0;
   /* without a kernel at W0, or a direction, there is no region, not one of radius 0 */
   SNTK_TRY(begin(w));
-  if (direction == SNTK_DIRECTION_TRAINING) SNTK_TRY(point_at(w, direction, SNTK_GOAL_CHANGE, high, &ascents));
+  SNTK_TRY(check_kernel(w));
+  if (direction == DIRECTION_TRAINING) SNTK_TRY(point_at(w, direction, SNTK_GOAL_CHANGE, high, &ascents));
   for (;;) {
     SNTK_TRY(keeps(w, direction, high, &kept));
     (*tried)++;
@@ -197,7 +211,7 @@ static sntk_status search_region(moves *w, sntk_direction direction, double *rad
   return SNTK_OK;
 }
 
-static sntk_status region_point(moves *w, sntk_direction direction) {
+static sntk_status region_point(moves *w, direction_kind direction) {
   char *id = app_id(w->id, "direction=%s", direction_names[direction]);
   if (!id) return sntk_fail(w->a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
   sntk_status status = SNTK_OK;
@@ -254,8 +268,8 @@ static sntk_status all_figures(moves *w) {
   const double *radii = sntk_config_reals(c, "perturb.radii", &count);
   for (int d = 0; d < DIRECTIONS; d++) {
     if (!sntk_config_bool(c, direction_keys[d])) continue;
-    for (int64_t i = 0; i < count; i++) SNTK_TRY(radius_point(w, (sntk_direction)d, radii[i]));
-    if (sntk_config_bool(c, "perturb.convex_region")) SNTK_TRY(region_point(w, (sntk_direction)d));
+    for (int64_t i = 0; i < count; i++) SNTK_TRY(radius_point(w, (direction_kind)d, radii[i]));
+    if (sntk_config_bool(c, "perturb.convex_region")) SNTK_TRY(region_point(w, (direction_kind)d));
   }
   return SNTK_OK;
 }

@@ -24,6 +24,14 @@ struct sntk_network {
   bool base_moved;             /* displaced: the base is no longer W0 */
 };
 
+static inline double sntk_dot(const double *a, const double *b, int64_t count) {
+  double sum = 0.0;
+  for (int64_t j = 0; j < count; j++) sum += a[j] * b[j];
+  return sum;
+}
+
+static inline double sntk_norm(const double *a, int64_t count) { return sqrt(sntk_dot(a, a, count)); }
+
 /* Columns at a time for operations over a network's whole width. */
 int64_t sntk_chunk_columns(const sntk_context *ctx, bool streamed, int64_t dim, int64_t count);
 int64_t sntk_network_chunk_columns(const sntk_network *net);
@@ -111,6 +119,8 @@ int64_t sntk_network_gram64_bytes(const sntk_context *ctx, const sntk_network_op
 /* H - H(W0) at the weights the pass was walked with, in the displaced and paired layouts with the base at W0, without
  * cancellation: the base and the displacement give the features' change, see sntk_backend.feature_change. */
 sntk_status sntk_pass_gram_change(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *change);
+/* Bytes that this takes beyond network, pass and result; -1 where they do not fit 63 bits. */
+int64_t sntk_pass_gram_change_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples);
 
 /* H at the weights the pass was walked with, into host memory. */
 sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *gram);

@@ -64,23 +64,17 @@ static void residual_of(const sntk_linear *run, const double *u, const double *t
     for (int64_t i = 0; i < n; i++) run->residual[l * n + i] = u[i * p + l] - targets[i * p + l];
 }
 
-static double dot(const double *a, const double *b, int64_t count) {
-  double sum = 0.0;
-  for (int64_t j = 0; j < count; j++) sum += a[j] * b[j];
-  return sum;
-}
-
 void sntk_linear_step(sntk_linear *run, const double *targets) {
   const int64_t n = run->samples, all = run->all, p = run->outputs;
   residual_of(run, run->u, targets);
   for (int64_t a = 0; a < all * p; a++) {
     double change = 0.0;
-    for (int64_t l = 0; l < p; l++) change += dot(run->gram + a * all * p + l * all, run->residual + l * n, n);
+    for (int64_t l = 0; l < p; l++) change += sntk_dot(run->gram + a * all * p + l * all, run->residual + l * n, n);
     run->u[a % all * p + a / all] -= run->rate * change;
   }
   if (!run->u_infinite) return;
   residual_of(run, run->u_infinite, targets);
   for (int64_t a = 0; a < all * p; a++)
     run->u_infinite[a % all * p + a / all] -=
-        run->rate * dot(run->infinite + a % all * all, run->residual + a / all * n, n);
+        run->rate * sntk_dot(run->infinite + a % all * all, run->residual + a / all * n, n);
 }

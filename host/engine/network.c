@@ -4,9 +4,10 @@
  *
  * Displacement form. W = W0 + D with only D trained from 0, so that float32 does not lose updates far below the last
  * bit of W, nor the cancelling sum f. With E = exp(z0 - M), z0 = X W0, M_i = max_r z0_ir (exp: M = 0), e = exp(X D) -
- * 1, and sum0, t0 of the base taken once in float64: one displacement a neuron: sum = sum0 + sum_r E e, f = (t0 + sum_r
- * A E e) / sum pairs sharing w0, signs +-a: sum = sum0 + sum_q E (e1 + e2), f = sum_q a E (e1 - e2) / sum (exp: f
- * without the division; relu: differences of max(z0 + d, 0) in place of E e.)
+ * 1, and sum0, t0 of the base taken once in float64:
+ * - one displacement a neuron: sum = sum0 + sum_r E e, f = (t0 + sum_r A E e) / sum;
+ * - pairs sharing w0, signs +-a: sum = sum0 + sum_q E (e1 + e2), f = sum_q a E (e1 - e2) / sum;
+ * - exp: f without the division; relu: differences of max(z0 + d, 0) in place of E e.
  *
  * The normalized exponential is the exponential network with factor_i = exp(-sigma^2 |x_i|^2 / 2) on the outputs of
  * sample i: a backend sees SNTK_EXP, and the factors are put in here.
@@ -341,7 +342,8 @@ sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *
   for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += step) {
     const int64_t b = net->v.count - at < step ? net->v.count - at : step;
     sntk_neurons initial = sntk_neurons_slice(&origin, 0, b), chunk = sntk_neurons_slice(&net->v, at, b);
-    status = fill_initial(ctx, net, at, &initial, false);
+    status = sntk_check_interrupt(ctx);
+    if (status == SNTK_OK) status = fill_initial(ctx, net, at, &initial, false);
     if (status == SNTK_OK) status = ctx->backend->movement(ctx, &chunk, initial.base, initial.ld, movement);
   }
   sntk_neurons_free(ctx, &origin);

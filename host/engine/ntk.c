@@ -26,13 +26,26 @@ static int64_t feature_columns(int64_t rows, int each, sntk_precision type, int6
   return b < most ? b : most;
 }
 
+/* Bytes of a slab of so many rows, at most. */
+static int64_t slab_bytes(int64_t rows, sntk_precision type) {
+  return sntk_size_mul(sntk_size_mul(rows, 2 * feature_columns(rows, 2, type, INT64_MAX)),
+                       (int64_t)sntk_type_size(type));
+}
+
+int64_t sntk_pass_gram_change_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
+  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
+  const int64_t rows = sntk_size_mul(samples, o->outputs), square = sntk_size_mul(rows, rows);
+  if (rows <= 0) return -1;
+  /* two slabs, the matrix on the backend, a slab's product */
+  return sntk_size_add(sntk_size_mul(2, slab_bytes(rows, type)),
+                       sntk_size_mul(square, 8 + (int64_t)sntk_type_size(type)));
+}
+
 int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
   const sntk_precision type = ctx->backend->precision(ctx, o->precision);
   const int64_t rows = sntk_size_mul(samples, o->outputs);
   if (rows <= 0) return -1;
-  const int64_t u =
-      sntk_size_mul(sntk_size_mul(rows, 2 * ctx->backend->feature_slabs * feature_columns(rows, 2, type, INT64_MAX)),
-                    (int64_t)sntk_type_size(type));
+  const int64_t u = sntk_size_mul(ctx->backend->feature_slabs, slab_bytes(rows, type));
   const int64_t square = sntk_size_mul(rows, rows);
   /* the matrix on the backend, a slab's product, K of n x n */
   const int64_t matrices = sntk_size_add(sntk_size_mul(square, 8 + (int64_t)sntk_type_size(type)),

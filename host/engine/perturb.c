@@ -25,6 +25,7 @@
 static const double SHIFT_MOST = SNTK_PERTURB_LOGIT_MOST;
 /* A direction is ascended no further once steps of this share of the radius do not raise the change. */
 static const double SMALLEST_STEP = 1.0 / 64.0;
+enum { PIECE = 4096 }; /* neurons at a time on the host */
 
 struct sntk_perturb {
   sntk_context *ctx;
@@ -34,6 +35,8 @@ struct sntk_perturb {
   double *w0;                   /* plain: dim x width, what displacements are added to */
   sntk_pass pass;
   double *inputs;
+  double *products; /* n x n: inner products of the inputs, times the samples' factors */
+  double largest;   /* norm of an input */
   int64_t samples;
   double *gram0, *change; /* np x np: H(W0), H(W) - H(W0) at the radius evaluated last */
   double *weight, *work;  /* np x np: N of the goal, scratch */
@@ -44,12 +47,6 @@ struct sntk_perturb {
 
 static int64_t order(const sntk_perturb *p) { return p->samples * p->options.outputs; }
 static int64_t numbers(const sntk_perturb *p) { return p->options.dim * p->options.width; }
-
-static double norm_of(const double *a, int64_t count) {
-  double square = 0.0;
-  for (int64_t j = 0; j < count; j++) square += a[j] * a[j];
-  return sqrt(square);
-}
 
 /* ---- creation ---- */
 
@@ -69,6 +66,18 @@ static sntk_status allocate(sntk_context *ctx, sntk_perturb *p) {
   return sntk_alloc(ctx, "direction", numbers(p), sizeof(double), (void **)&p->direction);
 }
 
+static sntk_status multiply_inputs(sntk_context *ctx, sntk_perturb *p) {
+  const int64_t n = p->samples, d = p->options.dim;
+  SNTK_TRY(sntk_alloc(ctx, "inner products of the inputs", sntk_size_mul(n, n), sizeof(double), (void **)&p->products));
+  for (int64_t i = 0; i < n; i++) {
+    p->largest = fmax(p->largest, sntk_norm(p->inputs + i * d, d));
+    for (int64_t j = 0; j < n; j++)
+      p->products[i * n + j] =
+          sntk_dot(p->inputs + i * d, p->inputs + j * d, d) * p->pass.factor[i] * p->pass.factor[j];
+  }
+  return SNTK_OK;
+}
+
 static sntk_status create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
                           sntk_perturb *p) {
   sntk_network_options options = *network;
@@ -81,6 +90,7 @@ static sntk_status create(sntk_context *ctx, const sntk_network_options *network
   SNTK_TRY(copy(ctx, "given signs", network->signs, options.outputs * options.width, &p->signs));
   SNTK_TRY(sntk_pass_create(ctx, p->net, inputs, p->samples, &p->pass));
   SNTK_TRY(copy(ctx, "inputs", inputs, p->samples * options.dim, &p->inputs));
+  SNTK_TRY(multiply_inputs(ctx, p));
   SNTK_TRY(allocate(ctx, p));
   if (p->net->v.layout == SNTK_LAYOUT_PLAIN) {
     SNTK_TRY(sntk_alloc(ctx, "weights", numbers(p), sizeof(double), (void **)&p->w0));
@@ -92,7 +102,7 @@ static sntk_status create(sntk_context *ctx, const sntk_network_options *network
   SNTK_TRY(sntk_eigenvalues(ctx, p->gram0, size, p->values));
   p->lambda_min = p->values[0];
   p->lambda_max = p->values[size - 1];
-  p->norm = norm_of(p->gram0, size * size);
+  p->norm = sntk_norm(p->gram0, size * size);
   return sntk_perturb_random(ctx, p);
 }
 
@@ -131,14 +141,26 @@ void sntk_perturb_kernel(const sntk_perturb *p, double *lambda_min, double *lamb
 
 int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples) {
   sntk_network_options single = *network;
+  const bool plain = !ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED);
   single.streamed = false;
-  single.form = ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED) ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
+  single.form = plain ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
   single.init = SNTK_INIT_IID; /* one displacement a neuron */
-  const int64_t size = sntk_size_mul(samples, network->outputs), count = sntk_size_mul(network->dim, network->width);
-  /* the network, and the copy that is trained; direction, candidate and gradient with its second part; five squares */
+  const int64_t size = sntk_size_mul(samples, network->outputs), square = sntk_size_mul(size, size);
+  const int64_t count = sntk_size_mul(network->dim, network->width);
+  const int64_t type_size = (int64_t)sntk_type_size(ctx->backend->precision(ctx, network->precision));
+  /* the network, and the copy that is trained */
   int64_t bytes = sntk_size_mul(sntk_network_bytes(ctx, &single), 2);
-  bytes = sntk_size_add(bytes, sntk_size_mul(count, 4 * (int64_t)sizeof(double)));
-  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 5 * (int64_t)sizeof(double)));
+  /* direction, candidate and gradient, or the direction that training gives; a plain network's W0; what was given */
+  int64_t reals = sntk_size_mul(count, 3 + plain + (network->weights != NULL));
+  if (network->signs) reals = sntk_size_add(reals, sntk_size_mul(network->outputs, network->width));
+  /* five squares, inputs, inner products, couplings */
+  reals = sntk_size_add(reals, sntk_size_add(sntk_size_mul(square, 5), sntk_size_mul(samples, network->dim)));
+  reals = sntk_size_add(reals, sntk_size_add(sntk_size_mul(samples, samples), sntk_size_mul(size, 6)));
+  bytes = sntk_size_add(bytes, sntk_size_mul(reals, sizeof(double)));
+  /* the ascent on the backend: M, and M in its type; features, twice M times them, and what the inputs multiply: slabs
+   * as those of a change */
+  const int64_t change = sntk_pass_gram_change_bytes(ctx, &single, samples);
+  bytes = sntk_size_add(bytes, sntk_size_add(sntk_size_mul(square, 8 + type_size), sntk_size_mul(change, 3)));
   bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, &single, samples));
   return sntk_size_add(bytes, sntk_network_gram64_bytes(ctx, &single, samples));
 }
@@ -149,15 +171,17 @@ sntk_status sntk_perturb_random(sntk_context *ctx, sntk_perturb *p) {
   const int64_t d = p->options.dim, m = p->options.width;
   float *normals;
   SNTK_TRY(sntk_alloc(ctx, "normals", d, sizeof *normals, (void **)&normals));
-  for (int64_t r = 0; r < m; r++) {
+  sntk_status status = SNTK_OK;
+  for (int64_t r = 0; r < m && status == SNTK_OK; r++) {
     double square = 0.0;
+    if (r % PIECE == 0) status = sntk_check_interrupt(ctx);
     sntk_rng_normals(p->options.seed, SNTK_STREAM_DIRECTIONS, (uint64_t)(d * r), d, normals);
     for (int64_t k = 0; k < d; k++) square += (double)normals[k] * (double)normals[k];
     for (int64_t k = 0; k < d; k++)
       p->direction[k * m + r] = square > 0.0 ? (double)normals[k] / sqrt(square) : (k == 0 ? 1.0 : 0.0);
   }
   free(normals);
-  return SNTK_OK;
+  return status;
 }
 
 sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_perturb *p, int64_t first, int64_t count,
@@ -189,13 +213,10 @@ static sntk_status displace(sntk_context *ctx, sntk_perturb *p, const double *di
 /* The weights become W0 + radius D; the pass and `change` follow. */
 static sntk_status evaluate(sntk_context *ctx, sntk_perturb *p, const double *direction, double radius) {
   const int64_t size = order(p);
-  double largest = 0.0;
-  for (int64_t i = 0; i < p->samples; i++)
-    largest = fmax(largest, norm_of(p->inputs + i * p->options.dim, p->options.dim));
-  if (!(radius > 0.0) || !(radius * largest <= SHIFT_MOST))
+  if (!(radius > 0.0) || !(radius * p->largest <= SHIFT_MOST))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
                      "radius %g: it must be positive, and at most %g with inputs of norm up to %g", radius,
-                     SHIFT_MOST / largest, largest);
+                     SHIFT_MOST / p->largest, p->largest);
   SNTK_TRY(displace(ctx, p, direction, radius));
   SNTK_TRY(sntk_pass_forward(ctx, p->net, &p->pass, NULL));
   if (p->net->v.layout == SNTK_LAYOUT_PLAIN) {
@@ -211,7 +232,7 @@ static sntk_status evaluate(sntk_context *ctx, sntk_perturb *p, const double *di
 static sntk_status score(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, double *value) {
   const int64_t size = order(p);
   if (goal == SNTK_GOAL_CHANGE) {
-    *value = norm_of(p->change, size * size);
+    *value = sntk_norm(p->change, size * size);
     memcpy(p->weight, p->change, (size_t)(size * size) * sizeof *p->weight);
     return SNTK_OK;
   }
@@ -225,7 +246,7 @@ static sntk_status score(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, dou
 
 sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const double *targets,
                                   const sntk_train_options *train, double *moved) {
-  const int64_t d = p->options.dim, m = p->options.width, step = sntk_network_chunk_columns(p->net);
+  const int64_t d = p->options.dim, m = p->options.width, step = m < PIECE ? m : PIECE;
   sntk_network_options options = p->options;
   options.weights = p->weights;
   options.signs = p->signs;
@@ -242,7 +263,8 @@ sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const doub
   if (status == SNTK_OK) status = sntk_alloc(ctx, "weights", sntk_size_mul(d, step), sizeof *after, (void **)&after);
   for (int64_t at = 0; at < m && status == SNTK_OK; at += step) {
     const int64_t b = m - at < step ? m - at : step;
-    status = sntk_network_weights(ctx, p->net, at, b, before);
+    status = sntk_check_interrupt(ctx);
+    if (status == SNTK_OK) status = sntk_network_weights(ctx, p->net, at, b, before);
     if (status == SNTK_OK) status = sntk_network_weights(ctx, net, at, b, after);
     for (int64_t r = 0; r < b && status == SNTK_OK; r++) {
       double square = 0.0;
@@ -270,14 +292,9 @@ sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const doub
 
 /* M = C o N into backend memory. */
 static sntk_status upload_weights_of_products(sntk_context *ctx, sntk_perturb *p, double **matrix) {
-  const int64_t n = p->samples, size = order(p), d = p->options.dim;
+  const int64_t n = p->samples, size = order(p);
   for (int64_t a = 0; a < size; a++)
-    for (int64_t b = 0; b < size; b++) {
-      const double *x = p->inputs + a % n * d, *y = p->inputs + b % n * d;
-      double k = 0.0;
-      for (int64_t j = 0; j < d; j++) k += x[j] * y[j];
-      p->work[a * size + b] = p->weight[a * size + b] * k * p->pass.factor[a % n] * p->pass.factor[b % n];
-    }
+    for (int64_t b = 0; b < size; b++) p->work[a * size + b] = p->weight[a * size + b] * p->products[a % n * n + b % n];
   const int64_t bytes = sntk_size_mul(sntk_size_mul(size, size), sizeof(double));
   SNTK_TRY(ctx->backend->alloc(ctx, "weights of products", bytes, (void **)matrix));
   return ctx->backend->upload(ctx, *matrix, p->work, bytes);
@@ -293,7 +310,7 @@ typedef struct couplings {
 static sntk_status couple(sntk_context *ctx, sntk_perturb *p, const double *matrix, double radius, couplings *c) {
   const int64_t n = p->samples, outputs = p->options.outputs, size = order(p),
                 step = sntk_network_chunk_columns(p->net);
-  for (int64_t i = 0; i < n; i++) c->band[i] = radius * norm_of(p->inputs + i * p->options.dim, p->options.dim);
+  for (int64_t i = 0; i < n; i++) c->band[i] = radius * sntk_norm(p->inputs + i * p->options.dim, p->options.dim);
   if (p->net->v.activation != SNTK_SOFTMAX) return SNTK_OK;
   memset(c->b, 0, (size_t)size * sizeof *c->b);
   for (int64_t at = 0; at < p->net->v.count; at += step) {
@@ -432,13 +449,15 @@ sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *p, double radi
   const int64_t size = order(p);
   *result = (sntk_perturbation){.radius = radius};
   SNTK_TRY(evaluate(ctx, p, p->direction, radius));
-  result->change = norm_of(p->change, size * size);
+  result->change = sntk_norm(p->change, size * size);
   for (int64_t j = 0; j < size * size; j++) p->work[j] = p->gram0[j] + p->change[j];
   SNTK_TRY(sntk_eigenvalues(ctx, p->work, size, p->values));
   result->ratio = result->change / (radius * (double)size);
   result->relative = result->change / p->norm;
   result->lambda_min = p->values[0];
-  result->lambda_share = p->values[0] / p->lambda_min;
+  /* a lambda_min below the rounding of the matrix is none: the kernel is singular at W0 */
+  const bool singular = !(p->lambda_min > (double)size * 0x1p-53 * p->lambda_max);
+  result->lambda_share = singular ? NAN : p->values[0] / p->lambda_min;
   return SNTK_OK;
 }
 

@@ -43,12 +43,6 @@ static sntk_status apply(sntk_context *ctx, sntk_network *net, sntk_pass *pass, 
   return SNTK_OK;
 }
 
-static double dot(const double *a, const double *b, int64_t count) {
-  double sum = 0.0;
-  for (int64_t j = 0; j < count; j++) sum += a[j] * b[j];
-  return sum;
-}
-
 /* Does the tridiagonal matrix (alpha, beta) of order k have an eigenvalue above x? The pivots of x - T then are not all
  * positive. */
 static bool eigenvalue_above(const double *alpha, const double *beta, int k, double x) {
@@ -106,19 +100,19 @@ sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_p
   if (status != SNTK_OK) goto cleanup;
 
   for (int64_t j = 0; j < size; j++) krylov[j] = sntk_rng_normal(net->options.seed, SNTK_STREAM_KRYLOV, (uint64_t)j);
-  double norm = sqrt(dot(krylov, krylov, size));
+  double norm = sqrt(sntk_dot(krylov, krylov, size));
   for (int64_t j = 0; j < size; j++) krylov[j] /= norm;
   for (int k = 0; k < most; k++) {
     double *q = krylov + k * size, *next = krylov + (k + 1) * size;
     status = apply(ctx, net, pass, direction, step, q, work, work + n, next);
     if (status != SNTK_OK) goto cleanup;
-    alpha[k] = dot(q, next, size);
+    alpha[k] = sntk_dot(q, next, size);
     for (int twice = 0; twice < 2; twice++)
       for (int j = k; j >= 0; j--) {
-        const double along = dot(krylov + j * size, next, size);
+        const double along = sntk_dot(krylov + j * size, next, size);
         for (int64_t i = 0; i < size; i++) next[i] -= along * krylov[j * size + i];
       }
-    norm = sqrt(dot(next, next, size));
+    norm = sqrt(sntk_dot(next, next, size));
     const double theta = tridiagonal_max(alpha, beta, k + 1);
     if (!isfinite(theta)) {
       status = sntk_fail(ctx, SNTK_ERR_OVERFLOW, "J J^T is not finite; use a smaller sigma or precision f64");

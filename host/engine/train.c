@@ -62,12 +62,6 @@ static sntk_status descend(sntk_context *ctx, training *run) {
   return SNTK_OK;
 }
 
-static double norm_of(const double *a, int64_t count) {
-  double square = 0.0;
-  for (int64_t j = 0; j < count; j++) square += a[j] * a[j];
-  return sqrt(square);
-}
-
 static double distance_of(const double *a, const double *b, int64_t count) {
   double square = 0.0;
   for (int64_t j = 0; j < count; j++) square += (a[j] - b[j]) * (a[j] - b[j]);
@@ -98,7 +92,7 @@ static sntk_status kernel_change(sntk_context *ctx, training *run, double *chang
 static sntk_status initial_kernel(sntk_context *ctx, training *run) {
   const int64_t size = run->pass.samples.count * run->pass.outputs;
   SNTK_TRY(sntk_network_gram64(ctx, run->net, run->inputs, run->pass.samples.count, run->gram0));
-  run->gram0_norm = norm_of(run->gram0, size * size);
+  run->gram0_norm = sntk_norm(run->gram0, size * size);
   SNTK_TRY(sntk_eigenvalues(ctx, run->gram0, size, run->eigenvalues));
   run->result->lambda_min = run->eigenvalues[0];
   run->result->lambda_max = run->eigenvalues[size - 1];
@@ -189,8 +183,8 @@ static void compare(training *run, const double *u, sntk_prediction *prediction)
     square += difference * difference;
   }
   prediction->loss = loss_of(u, run->targets, size);
-  /* once infinite, it stays so: a run that grew without bound ends in NaN */
-  const double distance = sqrt(square) / run->targets_norm;
+  /* a run that grew without bound ends in NaN: it is infinitely far, whatever was seen of it before */
+  const double distance = isnan(square) ? INFINITY : sqrt(square) / run->targets_norm;
   if (isnan(prediction->distance) || distance > prediction->distance) prediction->distance = distance;
   if (tests == 0) return;
   prediction->test_loss = loss_of(u + size, o->test_targets, tests);
@@ -233,7 +227,7 @@ static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool k
   } else if (kernel) {
     const int64_t size = run->pass.samples.count * run->pass.outputs;
     SNTK_TRY(kernel_change(ctx, run, run->gram));
-    row.kernel_drift = norm_of(run->gram, size * size) / run->gram0_norm;
+    row.kernel_drift = sntk_norm(run->gram, size * size) / run->gram0_norm;
     for (int64_t j = 0; j < size * size; j++) run->gram[j] += run->gram0[j];
     SNTK_TRY(sntk_eigenvalues(ctx, run->gram, size, run->eigenvalues));
     row.lambda_min = run->eigenvalues[0];
@@ -355,8 +349,8 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
     status = sntk_alloc(ctx, "held-out outputs", tests, sizeof(double), (void **)&result->test_outputs);
   const bool kernel = options->kernel_every > 0;
   const bool spectrum = kernel || options->linearized || options->eta_rule == SNTK_ETA_THEORY;
-  run.targets_norm = norm_of(targets, size);
-  run.test_norm = tests > 0 ? norm_of(options->test_targets, tests) : 0.0;
+  run.targets_norm = sntk_norm(targets, size);
+  run.test_norm = tests > 0 ? sntk_norm(options->test_targets, tests) : 0.0;
   if (status == SNTK_OK && spectrum)
     status = sntk_alloc(ctx, "Gram matrix at W0", sntk_size_mul(size, size), sizeof(double), (void **)&run.gram0);
   if (status == SNTK_OK && kernel)
@@ -413,15 +407,22 @@ void sntk_train_result_clear(sntk_train_result *result) {
 int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples,
                          const sntk_train_options *o) {
   const int64_t size = sntk_size_mul(samples, network->outputs);
+  const sntk_layout layout = sntk_network_layout(ctx, network);
+  const sntk_precision type = ctx->backend->precision(ctx, network->precision);
+  const int64_t chunk =
+      sntk_chunk_columns(ctx, false, network->dim, layout == SNTK_LAYOUT_PAIRED ? network->width / 2 : network->width);
   int64_t bytes = sntk_size_add(sntk_pass_bytes(ctx, network, samples),
                                 sntk_size_mul(sntk_size_add(size, sntk_size_add(size, samples)), sizeof(double)));
   if (o->eta_rule == SNTK_ETA_AUTO) {
-    const int64_t chunk = sntk_chunk_columns(ctx, false, network->dim, network->width);
-    const int64_t reals = sntk_size_mul(chunk, network->dim); /* a direction a neuron: of a chunk of pairs both */
+    /* directions: of a chunk of pairs both */
+    const int64_t reals = sntk_size_mul(layout == SNTK_LAYOUT_PAIRED ? 2 * chunk : chunk, network->dim);
     bytes = sntk_size_add(bytes, sntk_size_mul(size, 61 * (int64_t)sizeof(double)));
-    bytes = sntk_size_add(
-        bytes, sntk_size_mul(reals, (int64_t)sntk_type_size(ctx->backend->precision(ctx, network->precision))));
+    bytes = sntk_size_add(bytes, sntk_size_mul(reals, (int64_t)sntk_type_size(type)));
   }
+  if (layout == SNTK_LAYOUT_PLAIN) /* W0 made anew, to see how far neurons have moved */
+    bytes = sntk_size_add(bytes, sntk_neurons_bytes(layout, type, chunk, network->dim, 1));
+  else if (o->kernel_every > 0)
+    bytes = sntk_size_add(bytes, sntk_pass_gram_change_bytes(ctx, network, samples));
   const int64_t all = sntk_size_add(samples, o->test_samples);
   bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(o->test_samples, network->outputs), sizeof(double)));
   if (o->test_samples > 0) bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, network, o->test_samples));

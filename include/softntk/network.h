@@ -6,9 +6,11 @@
  * - softmax: S_ir = exp(Z_ir) / sum_q exp(Z_iq), f_il = sum_r A_lr S_ir
  * - exp:     f_il = sum_r A_lr exp(Z_ir)
  * - relu:    f_il = sum_r A_lr max(Z_ir, 0)
- * - exp_normalized: f_il = exp(-sigma^2 |x_i|^2 / 2) sum_r A_lr exp(Z_ir): softmax whose normalizer stays the m E exp(x
- * . w) of its start (times m, which the scale takes) F = s f. Scale `paper`: s = m (softmax), 1 (exp, exp_normalized),
- * 1/sqrt m (relu). Scale `ntk`: s = sqrt m (softmax), 1/sqrt m (the others), in which J J^T stays O(1) for all.
+ * - exp_normalized: f_il = exp(-sigma^2 |x_i|^2 / 2) sum_r A_lr exp(Z_ir), softmax whose normalizer stays at the
+ *   expectation that it has at initialization, m exp(sigma^2 |x_i|^2 / 2), without the m
+ *
+ * F = s f. Scale `paper`: s = m (softmax), 1 (exp, exp_normalized), 1/sqrt m (relu). Scale `ntk`: s = sqrt m (softmax),
+ * 1/sqrt m (the others), in which J J^T stays O(1) for all.
  *
  * @see arXiv 2405.03251 (softmax), arXiv 2303.16504 (exp), Munteanu et al., ICML 2022 (relu, symmetric initialization).
  *
@@ -93,7 +95,7 @@ SNTK_API const sntk_network_options *sntk_network_get_options(const sntk_network
 /** @brief s of F = s f. */
 SNTK_API double sntk_output_scale(sntk_activation activation, sntk_scale scale, int64_t width);
 
-/** @brief q of J J^T = q H: s^2/m (softmax), s^2 m (exp, relu). */
+/** @brief q of J J^T = q H: s^2/m (softmax), s^2 m (the others). */
 SNTK_API double sntk_kernel_scale(sntk_activation activation, sntk_scale scale, int64_t width);
 
 /**

@@ -4,7 +4,8 @@
  *
  * arXiv 2405.03251 proves for softmax: for all W~ with |w~_r - w_r| <= R, R in (0, 0.01), |H(W~) - H(W)|_F <= R np
  * exp(10 B) with probability 1 - delta, B = max(C sigma sqrt(log(np / delta)), 1). Measured here for three kinds of
- * direction, for every activation. H(W~) - H(W) is taken from the features' change, without cancellation.
+ * direction, for every activation. H(W~) - H(W) is taken from the features'
+ * change, without cancellation (on the ref backend as a difference of float64 matrices).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,14 +27,6 @@ extern "C" {
 /** @brief The most that a move may add to a logit: R |x_i| for the longest input. */
 #define SNTK_PERTURB_LOGIT_MOST 50.0
 
-/** @brief How the neurons are moved. */
-typedef enum sntk_direction {
-  SNTK_DIRECTION_RANDOM = 0, /**< uniform on the sphere: every neuron moves by exactly R */
-  SNTK_DIRECTION_TRAINING,   /**< as training moves them, scaled so that the neuron that moves most moves R */
-  SNTK_DIRECTION_ADVERSARIAL /**< projected ascent on a goal from the random direction; relu, whose kernel is piecewise
-                                constant, ascends along a band of width R around each jump */
-} sntk_direction;
-
 /** @brief What an adversary is after. */
 typedef enum sntk_goal {
   SNTK_GOAL_CHANGE = 0, /**< a large |H(W~) - H(W)|_F */
@@ -47,7 +40,7 @@ typedef struct sntk_perturbation {
   double ratio;        /**< change / (R n p) */
   double relative;     /**< change / |H(W)|_F */
   double lambda_min;   /**< of H(W~) */
-  double lambda_share; /**< lambda_min(H(W~)) / lambda_min(H(W)) */
+  double lambda_share; /**< lambda_min(H(W~)) / lambda_min(H(W)); NaN where H(W) is singular to rounding */
 } sntk_perturbation;
 
 /** @brief A network at W0, its kernel, and a direction to move in. */
@@ -68,11 +61,13 @@ SNTK_API void sntk_perturb_free(sntk_perturb *perturb);
 /** @brief lambda_min, lambda_max and Frobenius norm of H(W0). */
 SNTK_API void sntk_perturb_kernel(const sntk_perturb *perturb, double *lambda_min, double *lambda_max, double *norm);
 
-/** @brief Makes the random direction the current one. Seeded by the network's seed. */
+/** @brief Makes the random direction the current one: uniform on the sphere, every neuron moves by exactly R; seeded by
+ * the network's seed. @return SNTK_OK; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED. */
 SNTK_API sntk_status sntk_perturb_random(sntk_context *ctx, sntk_perturb *perturb);
 
 /**
- * @brief Trains a copy of the network and makes its displacement W(T) - W0 the current direction.
+ * @brief Trains a copy of the network and makes its displacement W(T) - W0 the current direction, scaled so that the
+ * neuron that moves most moves R.
  * @param[in]  targets n x p, host, finite.
  * @param[out] moved   max_r |w_r(T) - w_r(0)|_2: the radius that training itself took.
  * @return As sntk_train(); SNTK_ERR_NUMERICAL where no neuron moved.
@@ -84,6 +79,8 @@ SNTK_API sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *pert
  * @brief Ascends the goal at W0 + D over |d_r| <= radius and makes the D found the current direction.
  * @param[in]  steps   Gradient steps, each as long as the radius; one that does not serve the goal is halved.
  * @param[out] ascents Steps that served it.
+ * @return SNTK_OK; SNTK_ERR_ARGUMENT (steps below 1, radius not positive or too large); SNTK_ERR_OVERFLOW;
+ *         SNTK_ERR_NUMERICAL; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED; SNTK_ERR_DEVICE.
  * @note The starting point is the current direction at that radius. Where lambda_min is a multiple eigenvalue its
  * gradient is that of one of the eigenvectors.
  */
@@ -99,14 +96,17 @@ SNTK_API sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *pertu
 SNTK_API double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double sigma, double c,
                                    double delta);
 
-/** @brief The current direction of neurons [first, first + count): dim x count row-major, largest norm 1. */
+/** @brief The current direction of neurons [first, first + count): dim x count row-major, largest norm 1.
+ * @return SNTK_OK; SNTK_ERR_ARGUMENT (no such neurons). */
 SNTK_API sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_perturb *perturb, int64_t first,
                                             int64_t count, double *direction);
 
 /**
  * @brief Gradient of the goal with respect to the weights at W0 + radius D, D the current direction: of 1/2 |H(W0 +
- * radius D) - H(W0)|_F^2, or of -lambda_min(H(W0 + radius D)).
+ * radius D) - H(W0)|_F^2, or of -lambda_min(H(W0 + radius D)). relu's kernel is piecewise constant and has no gradient:
+ * for it that of steps smeared over |z_ir| < radius |x_i|, the neurons that a move can carry across.
  * @param[out] gradient dim x width, host.
+ * @return As sntk_perturb_adversarial().
  */
 SNTK_API sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *perturb, sntk_goal goal, double radius,
                                            double *gradient);

@@ -53,7 +53,8 @@ typedef struct sntk_history_row {
   int64_t step;
   double loss;            /**< L */
   double weight_movement; /**< max_r |w_r(t) - w_r(0)|_2 */
-  double kernel_drift;    /**< |H(t) - H(0)|_F / |H(0)|_F, without cancellation whatever the precision */
+  double kernel_drift;    /**< |H(t) - H(0)|_F / |H(0)|_F: in displacement form without cancellation, in plain form a
+                             difference of float64 matrices, which sees 2^-53 */
   double lambda_min;      /**< smallest eigenvalue of the scale-free H(t) */
   double loss_bound;      /**< (1 - eta q lambda / 2)^(2t) L(0), lambda = lambda_min at W0 */
   double loss_linearized; /**< L of the linearized run */
@@ -121,7 +122,8 @@ SNTK_API sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const doub
 /** @brief Frees a result's arrays. */
 SNTK_API void sntk_train_result_clear(sntk_train_result *result);
 
-/** @brief Bytes that training takes beyond the network; -1 where it does not fit 63 bits. */
+/** @brief Bytes that training takes beyond the network; -1 where it does not fit 63 bits. A base that moves takes a
+ * paired network's size once more for a moment, which is not counted: most runs never move it. */
 SNTK_API int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples,
                                   const sntk_train_options *options);
 

@@ -36,9 +36,9 @@ YAML
     equal 'full datasets' "$(held $activation/full/run.h5 | paste -sd,)" \
       '/eigenvalues f64 21,/gram f64 21x21,/gram_infinite f64 21x21'
     equal 'trace datasets' "$(held $activation/trace/run.h5 | paste -sd,)" \
-      '/eigenvalues f64 7,/gram_infinite f64 7x7,/gram_trace f64 7x7'
+      '/eigenvalues f64 7,/gram_trace f64 7x7,/gram_trace_infinite f64 7x7'
     equal 'diagonal datasets' "$(held $activation/diagonal/run.h5 | paste -sd,)" \
-      '/gram_diagonal f64 21,/gram_infinite f64 7x7'
+      '/gram_diagonal f64 21,/gram_diagonal_infinite f64 21'
     equal 'block datasets' "$(held $activation/blocks/run.h5 | grep -v infinite | paste -sd,)" \
       '/blocks/0_0 f64 9x9,/blocks/1_0 f64 9x9,/blocks/1_1 f64 9x9,/blocks/2_0 f64 3x9,/blocks/2_1 f64 3x9,/blocks/2_2 f64 3x3'
     equal 'blocks of the limit' "$(held $activation/blocks/run.h5 | grep infinite | paste -sd,)" \

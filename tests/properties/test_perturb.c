@@ -190,6 +190,8 @@ static void the_gradient_is_that_of_lambda_min(void **state) {
     assert_true(after[0] < before && after[1] < before);
     pool_clear();
   }
+  sntk_context_free(ref);
+  sntk_context_free(cpu);
 }
 
 static void the_gradient_is_that_of_the_change(void **state) {
