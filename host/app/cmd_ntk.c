@@ -31,8 +31,9 @@ typedef struct kernels {
   matrix_part part;
   int64_t size, block; /* rows of the matrix: np, or n (trace); n */
   int64_t outputs;
-  double *gram;     /* size x size; np (diagonal); NULL (blocks) */
-  double *infinite; /* n x n, one output's block; its diagonal, n; NULL with blocks, which make their own */
+  double *gram; /* size x size; np (diagonal); NULL (blocks) */
+  double
+      *infinite; /* n x n, one output's block, or the trace; its diagonal, n; NULL with blocks, which make their own */
   spectrum spectrum, infinite_spectrum;
   double norm, distance; /* |H|_F; |H - H_inf|_F / |H_inf|_F; NaN where not taken */
   int64_t width;         /* of the network; 0: none */
@@ -185,7 +186,7 @@ static void add_difference(deviation *d, double value, double limit, double time
 static double limit_at(const kernels *k, int64_t i, int64_t j) {
   const int64_t n = k->block;
   if (!k->infinite) return 0.0;
-  if (k->part == PART_TRACE) return (double)k->outputs * k->infinite[i * n + j];
+  if (k->part == PART_TRACE) return k->infinite[i * n + j];
   if (k->part == PART_DIAGONAL) return k->infinite[i % n];
   return i / n == j / n ? k->infinite[i % n * n + j % n] : 0.0;
 }
@@ -302,7 +303,9 @@ static sntk_status compute_infinite(app *a, const app_problem *problem, kernels 
   for (int64_t i = 0; i < (diagonal ? n : 1); i++) /* a diagonal entry is the kernel of one sample */
     SNTK_TRY(sntk_ntk_infinite(a->ctx, problem->network.activation, problem->network.sigma,
                                problem->data->inputs + i * d, diagonal ? 1 : n, d, k->infinite + i));
-  return diagonal ? SNTK_OK : take_spectrum(a, problem->config, k->infinite, n, &k->infinite_spectrum);
+  if (diagonal) return SNTK_OK;
+  for (int64_t j = 0; j < n * n && k->part == PART_TRACE; j++) k->infinite[j] *= (double)k->outputs;
+  return take_spectrum(a, problem->config, k->infinite, n, &k->infinite_spectrum);
 }
 
 /* ---- points ---- */

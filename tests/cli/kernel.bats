@@ -61,7 +61,9 @@ limit = read("full", "/gram_infinite")
 near(read("trace", "/gram_trace"),
      [sum(gram[(i + n * l) * size + j + n * l] for l in range(p)) for i in range(n) for j in range(n)], "trace")
 near(read("diagonal", "/gram_diagonal"), [gram[a * size + a] for a in range(size)], "diagonal")
-near(read("trace", "/gram_infinite"), [limit[i * size + j] for i in range(n) for j in range(n)], "limit")
+near(read("trace", "/gram_trace_infinite"), [p * limit[i * size + j] for i in range(n) for j in range(n)], "limit of the trace")
+near(read("diagonal", "/gram_diagonal_infinite"), [limit[a * size + a] for a in range(size)], "limit of the diagonal")
+assert abs(point("trace")["lambda_max_infinite"] / point("full")["lambda_max_infinite"] - p) < 1e-12
 assembled = [None] * (size * size)
 assembled_limit = [0.0] * (size * size)
 for r in range(3):
@@ -83,7 +85,7 @@ for part in ("full", "blocks"):
     near([point(part)["infinite_distance"]], [distance(gram, limit)], part)
 trace, diagonal = read("trace", "/gram_trace"), read("diagonal", "/gram_diagonal")
 near([point("trace")["gram_norm"]], [norm(trace)], "trace")
-near([point("trace")["infinite_distance"]], [distance(trace, [p * v for v in read("trace", "/gram_infinite")])], "trace")
+near([point("trace")["infinite_distance"]], [distance(trace, read("trace", "/gram_trace_infinite"))], "trace")
 near([point("diagonal")["gram_norm"]], [norm(diagonal)], "diagonal")
 near([point("diagonal")["infinite_distance"]], [distance(diagonal, [limit[a * size + a] for a in range(size)])], "diagonal")
 eigenvalues = read("trace", "/eigenvalues")
