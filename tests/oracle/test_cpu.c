@@ -977,8 +977,8 @@ static void contexts_with_different_thread_counts_stay_apart(void **state) {
   sntk_context_free(four);
 }
 
-/* Columns past the last neuron weigh nothing, however small the logits are; and inputs beyond float32 are logits that are
- * not finite. */
+/* Columns past the last neuron weigh nothing, however small the logits are; and inputs beyond float32 are logits that
+ * are not finite. */
 static void logits_far_below_zero(void **state) {
   setting *c = *state;
   enum { M = 3 };
