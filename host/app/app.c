@@ -498,6 +498,12 @@ json_t *app_point(app *a, const app_problem *problem, const char *kind, const ch
   return point;
 }
 
+void app_point_dense(json_t *point, int64_t order, double lambda_max) {
+  json_object_set_new(point, "solver", json_string("dense"));
+  /* backward stability: eigenvalues of a matrix within about order eps |H|_2 of this one */
+  json_object_set_new(point, "lambda_min_error", sntk_json_real((double)order * 0x1p-53 * lambda_max));
+}
+
 void app_point_fail(app *a, json_t *point) {
   json_object_set_new(point, "status", json_string("failed"));
   json_object_set_new(point, "error", json_string(sntk_context_error(a->ctx)));

@@ -112,6 +112,9 @@ sntk_status app_run_close(app *a, sntk_status result);
 
 /* Keys that every point has: kind, id, status, the network's and data's. New reference. */
 json_t *app_point(app *a, const app_problem *problem, const char *kind, const char *id);
+/* How eigenvalues of a matrix of this order were found, by all of them, and how well lambda_min is known as its
+ * eigenvalue. */
+void app_point_dense(json_t *point, int64_t order, double lambda_max);
 /* Marks a point as failed with the context's error text. */
 void app_point_fail(app *a, json_t *point);
 /* Is this a failure of one point's numbers, after which a sweep goes on? */

@@ -80,6 +80,7 @@ static json_t *point_of(moves *w, const char *kind, const char *id, direction_ki
   json_object_set_new(point, "direction", json_string(direction_names[direction]));
   json_object_set_new(point, "lambda_min_initial", sntk_json_real(lambda_min));
   json_object_set_new(point, "lambda_max_initial", sntk_json_real(lambda_max));
+  app_point_dense(point, w->problem->data->samples * w->problem->network.outputs, lambda_max);
   json_object_set_new(point, "gram_norm", sntk_json_real(norm));
   if (direction == DIRECTION_TRAINING && w->ready == (int)direction)
     json_object_set_new(point, "weight_movement", sntk_json_real(w->moved));

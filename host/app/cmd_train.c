@@ -132,6 +132,7 @@ static void add_result(json_t *point, const app_problem *problem, const sntk_tra
   if (isfinite(r->lambda_min)) {
     json_object_set_new(point, "lambda_min", json_real(r->lambda_min));
     json_object_set_new(point, "lambda_max", json_real(r->lambda_max));
+    app_point_dense(point, problem->data->samples * problem->network.outputs, r->lambda_max);
     const double q = sntk_kernel_scale(problem->network.activation, problem->network.scale, problem->network.width);
     json_object_set_new(point, "eta_q_lambda", sntk_json_real(r->eta * q * r->lambda_min));
   }

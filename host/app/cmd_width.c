@@ -42,6 +42,7 @@ static json_t *trial_point(app *a, const app_problem *problem, const char *id, c
   json_object_set_new(point, "eta_q_lambda", sntk_json_real(t->eta_q_lambda));
   json_object_set_new(point, "lambda_min", sntk_json_real(t->lambda));
   json_object_set_new(point, "lambda_max", sntk_json_real(t->lambda_max));
+  app_point_dense(point, problem->data->samples * problem->network.outputs, t->lambda_max);
   json_object_set_new(point, "lambda_min_final", sntk_json_real(t->lambda_final));
   json_object_set_new(point, "weight_movement", sntk_json_real(t->weight_movement));
   json_object_set_new(point, "kernel_drift", sntk_json_real(t->kernel_drift));
