@@ -67,8 +67,8 @@ static sntk_status check_pairs(app *a, const app_problem *problem) {
   int64_t numbers;
   const int64_t *pairs = sntk_config_ints(c, "ntk.pairs", &numbers);
   if (numbers % 2)
-    return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "%lld numbers are no pairs; give two a block",
-                             (long long)numbers);
+    return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG,
+                             "%lld numbers do not make pairs; give two numbers for each block", (long long)numbers);
   for (int64_t j = 0; j < numbers; j++)
     if (pairs[j] >= ranges)
       return sntk_config_error(
@@ -360,7 +360,7 @@ static sntk_status prefixes_of(app *a, const app_problem *problem, int64_t **wid
   *count = 0;
   SNTK_TRY(sntk_alloc(a->ctx, "widths", 64, sizeof **widths, (void **)widths));
   for (int64_t m = problem->network.width / 2; m >= least && m >= multiple; m /= 2)
-    if (m / multiple * multiple > 0) (*widths)[(*count)++] = m / multiple * multiple;
+    (*widths)[(*count)++] = m / multiple * multiple;
   for (int64_t i = 0; i < *count / 2; i++) {
     const int64_t kept = (*widths)[i];
     (*widths)[i] = (*widths)[*count - 1 - i];
@@ -538,7 +538,7 @@ static sntk_status compute(app *a, const app_problem *problem, const char *id, s
     *point = make_point(a, problem, "ntk", id, k, sntk_seconds() - began);
     if (!*point) status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
   }
-  if (*point && sntk_config_bool(problem->config, "ntk.prefixes")) add_rate(a, *point, prefixes);
+  if (*point && status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes")) add_rate(a, *point, prefixes);
   if (status == SNTK_OK && file) status = write_kernels(a, file, problem, net, k);
   if (status == SNTK_OK && file && json_array_size(prefixes) > 0) status = write_prefixes(a, file, prefixes, *point);
   sntk_network_free(net);

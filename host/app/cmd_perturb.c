@@ -19,7 +19,8 @@
 typedef enum direction_kind { DIRECTION_RANDOM, DIRECTION_TRAINING, DIRECTION_ADVERSARIAL, DIRECTIONS } direction_kind;
 static const char *const direction_names[DIRECTIONS] = {"random", "training", "adversarial"};
 static const char *const direction_keys[DIRECTIONS] = {"perturb.random", "perturb.training", "perturb.adversarial"};
-static const double FIRST_SHARE = 1.0 / 4096.0; /* of max_radius: where the search for the region begins */
+/* Of max_radius: where the search for the region begins, and below which it gives up. */
+static const double FIRST_SHARE = 0x1p-12, LAST_SHARE = 0x1p-40;
 
 /* A grid point under way. */
 typedef struct moves {
@@ -178,38 +179,49 @@ static sntk_status check_kernel(const moves *w) {
                    lambda_min, lambda_max);
 }
 
-/* The largest radius found to keep the share next to one that does not, by doubling and bisection. */
-static sntk_status search_region(moves *w, direction_kind direction, double *radius, bool *beyond, int64_t *tried) {
+/* The radius of the region lies between `low` (kept; 0: none found that is) and `high` (not kept; infinite: none found
+ * that is not). */
+typedef struct bracket {
+  double low, high;
+  int64_t tried;
+} bracket;
+
+static sntk_status look(moves *w, direction_kind direction, double radius, bool *kept, bracket *region) {
+  SNTK_TRY(keeps(w, direction, radius, kept));
+  region->tried++;
+  if (*kept)
+    region->low = radius;
+  else
+    region->high = radius;
+  return SNTK_OK;
+}
+
+/* From the first radius upward by doubling until one does not keep the share, or downward until one does; then
+ * bisection. */
+static sntk_status search_region(moves *w, direction_kind direction, bracket *region) {
   const sntk_config *c = w->problem->config;
   const double most = fmin(sntk_config_real(c, "perturb.max_radius"), largest_radius(w->problem));
-  double low = 0.0, high = most * FIRST_SHARE;
+  const double resolution = sntk_config_real(c, "perturb.resolution");
   bool kept = false;
   int64_t ascents;
-  *tried = 0;
+  *region = (bracket){.low = 0.0, .high = INFINITY};
   /* without a kernel at W0, or a direction, there is no region, not one of radius 0 */
   SNTK_TRY(begin(w));
   SNTK_TRY(check_kernel(w));
-  if (direction == DIRECTION_TRAINING) SNTK_TRY(point_at(w, direction, SNTK_GOAL_CHANGE, high, &ascents));
-  for (;;) {
-    SNTK_TRY(keeps(w, direction, high, &kept));
-    (*tried)++;
-    if (!kept || high >= most) break;
-    low = high;
-    high = fmin(2.0 * high, most);
-  }
-  *beyond = kept;
-  if (kept) low = high;
-  while (low > 0.0 && high > (1.0 + sntk_config_real(c, "perturb.resolution")) * low) {
-    const double middle = sqrt(low * high);
-    SNTK_TRY(keeps(w, direction, middle, &kept));
-    (*tried)++;
-    if (kept)
-      low = middle;
-    else
-      high = middle;
-  }
-  *radius = low;
+  if (direction == DIRECTION_TRAINING) SNTK_TRY(point_at(w, direction, SNTK_GOAL_CHANGE, most * FIRST_SHARE, &ascents));
+  SNTK_TRY(look(w, direction, most * FIRST_SHARE, &kept, region));
+  while (isinf(region->high) && region->low < most)
+    SNTK_TRY(look(w, direction, fmin(2.0 * region->low, most), &kept, region));
+  while (region->low == 0.0 && region->high > most * LAST_SHARE)
+    SNTK_TRY(look(w, direction, 0.25 * region->high, &kept, region));
+  while (region->low > 0.0 && isfinite(region->high) && region->high > (1.0 + resolution) * region->low)
+    SNTK_TRY(look(w, direction, sqrt(region->low * region->high), &kept, region));
   return SNTK_OK;
+}
+
+/* Trials of such a search, for --dry-run: up through the doublings, then bisection of one of them. */
+static double region_trials(const sntk_config *c) {
+  return log2(1.0 / FIRST_SHARE) + log2(log(2.0) / log1p(sntk_config_real(c, "perturb.resolution")));
 }
 
 static sntk_status region_point(moves *w, direction_kind direction) {
@@ -217,17 +229,18 @@ static sntk_status region_point(moves *w, direction_kind direction) {
   if (!id) return sntk_fail(w->a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
   sntk_status status = SNTK_OK;
   if (!sntk_run_find(w->a->run, "perturb_region", id)) {
-    double radius = NAN;
-    bool beyond = false;
-    int64_t tried = 0;
+    bracket region = {.low = NAN, .high = NAN};
     const double began = sntk_seconds();
-    status = search_region(w, direction, &radius, &beyond, &tried);
+    status = search_region(w, direction, &region);
+    if (status != SNTK_OK) region = (bracket){.low = NAN, .high = NAN, .tried = region.tried};
     if (status == SNTK_OK || app_point_failure(status)) {
       json_t *point = point_of(w, "perturb_region", id, direction);
       if (point) {
-        json_object_set_new(point, "region_radius", sntk_json_real(beyond ? NAN : radius));
-        json_object_set_new(point, "region_at_least", sntk_json_real(radius)); /* as far as was looked */
-        json_object_set_new(point, "trials", json_integer((json_int_t)tried));
+        const bool found = region.low > 0.0 && isfinite(region.high);
+        json_object_set_new(point, "region_radius", sntk_json_real(found ? region.low : NAN));
+        json_object_set_new(point, "region_at_least", sntk_json_real(region.low));
+        json_object_set_new(point, "region_at_most", sntk_json_real(region.high));
+        json_object_set_new(point, "trials", json_integer((json_int_t)region.tried));
         json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
       }
       status = record(w, point, status);
@@ -317,6 +330,15 @@ static void print_medians(json_t *points, const char *x, const char *const *head
   app_table_free(table);
 }
 
+static void print_failures(const json_t *points) {
+  size_t index;
+  json_t *point;
+  json_array_foreach(points, index, point) {
+    if (strcmp(app_text(point, "status"), "failed") == 0)
+      printf("failed: %s: %s\n", app_text(point, "id"), app_text(point, "error"));
+  }
+}
+
 static void print_tables(app *a) {
   static const char *const headers[] = {"activation", "m", "n",           "d",        "sigma",        "direction",
                                         "seeds",      "R", "|dH|/(R np)", "|dH|/|H|", "lambda share", "of the bound"};
@@ -335,6 +357,10 @@ static void print_tables(app *a) {
     if (json_array_size(regions) > 0)
       print_medians(regions, "width", region_headers, (int)(sizeof region_headers / sizeof *region_headers),
                     region_keys, (int)(sizeof region_keys / sizeof *region_keys));
+  }
+  if (!a->options.json) {
+    print_failures(points);
+    print_failures(regions);
   }
   app_print_laws(a, points, "perturb_fit", "radius", "radius", in_radius, 1);
   app_print_laws(a, points, "perturb_fit", "network.width", "width", in_width, 1);
@@ -361,7 +387,7 @@ static sntk_status dry_run(app *a, int64_t count) {
       /* a figure is two walks and a matrix of twice the products; an ascent's step that and a gradient of as much */
       int64_t radii;
       sntk_config_reals(config, "perturb.radii", &radii);
-      const double region = sntk_config_bool(config, "perturb.convex_region") ? 18.0 : 0.0;
+      const double region = sntk_config_bool(config, "perturb.convex_region") ? region_trials(config) : 0.0;
       const double figure = 3.0 * estimate.gram_seconds, figures = (double)radii + region;
       const double steps = (double)sntk_config_int(config, "perturb.ascent_steps");
       if (sntk_config_bool(config, "perturb.random")) total += figures * figure;

@@ -92,7 +92,9 @@ static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
     total += seconds;
     owned++;
   }
-  app_print_dry_run(a, owned, most, total, "from short measurements; training at its full budget of steps");
+  app_print_dry_run(a, owned, most, total,
+                    kind->point_of == app_train_point ? "from short measurements; training at its full budget of steps"
+                                                      : "from short measurements");
   return SNTK_OK;
 }
 

@@ -95,7 +95,9 @@ static const sntk_config_row rows[] = {
     {"data.clusters", WHOLE(1, POWER_OF_2(31)), .default_value = "10", .help = "number of centres of source clusters"},
     {"data.spread", REAL(0, 1e4), .default_value = "0.3", .help = "deviation around a centre of source clusters"},
     {"data.teacher_width", WHOLE(1, POWER_OF_2(24)), .default_value = "16",
-     .help = "neurons of the network behind targets teacher"},
+     .help = "neurons of the network behind targets teacher, which has the activation (exp_normalized: softmax) and "
+             "sigma of the "
+             "one that learns"},
     {"data.harmonic_degree", WHOLE(1, 64), .default_value = "2",
      .help = "degree of the zonal harmonics of targets harmonic"},
 
@@ -161,7 +163,8 @@ static const sntk_config_row rows[] = {
      .help = "a direction found by projected ascent on the kernel's change"},
     {"perturb.ascent_steps", WHOLE(1, 100000), .default_value = "20", .help = "steps of the ascent"},
     {"perturb.convex_region", .type = SNTK_CONFIG_BOOL, .default_value = "true",
-     .help = "the largest R at which lambda_min keeps lambda_ratio of itself, by bisection"},
+     .help = "the largest R found at which lambda_min keeps lambda_ratio of itself, by doubling and bisection; an "
+             "adversary's is an upper estimate"},
     {"perturb.lambda_ratio", REAL(0, 1), .min_open = true, .max_open = true, .default_value = "0.5",
      .help = "share of lambda_min that belongs to the convex region"},
     {"perturb.max_radius", REAL(0, 1e6), .min_open = true, .default_value = "8",
@@ -380,7 +383,7 @@ static const char *expectation(const sntk_config_row *row, char *text) {
       append_range(text, size, row);
       break;
     case SNTK_CONFIG_INTS:
-      append(text, size, "a list of whole numbers such as [0, -1], each in ");
+      append(text, size, "a list of whole numbers such as %s, each in ", row->int_min < 0 ? "[0, -1]" : "[0, 1]");
       append_range(text, size, row);
       break;
     case SNTK_CONFIG_REALS:

@@ -92,7 +92,8 @@ SNTK_API sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p
 SNTK_API sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *perturb, double radius,
                                           sntk_perturbation *result);
 
-/** @brief The paper's bound R n p exp(10 B) on |H(W~) - H(W)|_F. */
+/** @brief The paper's bound R n p exp(10 B) on |H(W~) - H(W)|_F, B = max(c sigma sqrt(log(n p / delta)), 1): proved for
+ * softmax and R < 0.01; a yardstick elsewhere. */
 SNTK_API double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double sigma, double c,
                                    double delta);
 

@@ -371,7 +371,7 @@ PY
   try '--set: ntk\.pairs: pairs belong to ntk\.matrix blocks' --set 'ntk.pairs=[0, 0]'
   try '--set: ntk\.pairs: pairs belong to ntk\.matrix blocks' --set 'ntk.pairs=[0, 0]' --set ntk.matrix=trace
   blocks='--set ntk.matrix=blocks --set ntk.block=3'
-  try '--set: ntk\.pairs: 3 numbers are no pairs' $blocks --set 'ntk.pairs=[0, 0, 1]'
+  try '--set: ntk\.pairs: 3 numbers do not make pairs' $blocks --set 'ntk.pairs=[0, 0, 1]'
   try '--set: ntk\.pairs: there is no range 3: 7 samples make ranges 0 to 2 of 3' $blocks --set 'ntk.pairs=[0, 0, 3, 0]'
   try '--set: ntk\.pairs: block \(1, 0\) is there twice' $blocks --set 'ntk.pairs=[1, 0, 0, 0, 1, 0]'
   try '--set: ntk\.pairs: -1 is out of range' $blocks --set 'ntk.pairs=[-1, 0]'

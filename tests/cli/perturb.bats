@@ -5,7 +5,7 @@ load helper
 POINT_KEYS='id status activation width samples dim outputs sigma scale init seed backend precision computed_in direction
   lambda_min_initial lambda_max_initial gram_norm perturb_seconds'
 RADIUS_KEYS='radius change ratio relative_change lambda_min lambda_share bound bound_share'
-REGION_KEYS='region_radius region_at_least trials'
+REGION_KEYS='region_radius region_at_least region_at_most trials'
 
 # Two radii and the region of each of three directions: nine points a network.
 write_moves() {
@@ -200,6 +200,9 @@ PY
   records same whole/points.jsonl | sort | cmp - parts.txt
   expect 0 perturb p.yaml --json --set "$grid" --out s --threads 1 --resume
   equal 'run again' "$(grep -vc perturb_fit out)" 0
+  # and the table's reader is told why
+  expect 0 perturb p.yaml --set network.activation=exp --set 'grid.network.sigma=[1, 400, 2]' --out run --resume
+  equal told "$(grep -c '^failed: network.sigma=400,direction=.*not finite; use a smaller sigma' out)" 9
 }
 
 @test "--dry-run tells memory and time and writes nothing, --quiet prints nothing" {
@@ -300,7 +303,7 @@ PY
   for key in change ratio relative_change lambda_min lambda_share bound_share; do
     equal $key "$(records get failed $key perturb | sort -u)" null
   done
-  for key in region_radius region_at_least; do # no kernel: no region, not one of radius 0
+  for key in region_radius region_at_least region_at_most; do # no kernel: no region, not one of radius 0
     equal $key "$(records get failed $key perturb_region | sort -u)" null
   done
   records get failed error | grep -v 'not finite; use a smaller sigma' >other || true
