@@ -68,6 +68,7 @@ static void walk_clear(sntk_context *ctx, gram_walk *w) {
   ctx->backend->free(ctx, w->u[1]);
   ctx->backend->free(ctx, w->matrix);
   free(w->f);
+  *w = (gram_walk){0};
 }
 
 /* `slabs` slabs of features, and an empty matrix. */
