@@ -127,7 +127,7 @@ void sntk_perturb_free(sntk_perturb *p) {
   if (!p) return;
   sntk_pass_clear(p->ctx, &p->pass);
   sntk_network_free(p->net);
-  double *const arrays[] = {p->weights, p->signs,  p->w0,   p->inputs, p->gram0,
+  double *const arrays[] = {p->weights, p->signs,  p->w0,   p->inputs, p->products, p->gram0,
                             p->change,  p->weight, p->work, p->values, p->direction};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
   free(p);

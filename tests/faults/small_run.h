@@ -15,6 +15,16 @@
 
 enum { SMALL_SAMPLES = 5, SMALL_OUTPUTS = 2, SMALL_WIDTH = 24, SMALL_ROWS = SMALL_SAMPLES * SMALL_OUTPUTS };
 
+/* Moves a network as an adversary would: the kernel's change and its gradient. */
+static inline sntk_status small_moves(sntk_context *ctx, const sntk_network_options *options, const double *inputs) {
+  sntk_perturb *perturb = NULL;
+  int64_t ascents;
+  sntk_status status = sntk_perturb_create(ctx, options, inputs, SMALL_SAMPLES, &perturb);
+  if (status == SNTK_OK) status = sntk_perturb_adversarial(ctx, perturb, SNTK_GOAL_CHANGE, 0.1, 1, &ascents);
+  sntk_perturb_free(perturb);
+  return status;
+}
+
 /* Trains, takes the Gram matrix and its eigenvalues. `dim` above 128 is beyond the fused gradient. */
 static inline sntk_status small_problem(sntk_context *ctx, int64_t dim, sntk_precision precision) {
   sntk_network_options options = SNTK_NETWORK_OPTIONS_INIT;
@@ -37,6 +47,7 @@ static inline sntk_status small_problem(sntk_context *ctx, int64_t dim, sntk_pre
   if (status == SNTK_OK) status = sntk_train(ctx, net, inputs, targets, SMALL_SAMPLES, &train, &result);
   if (status == SNTK_OK) status = sntk_ntk_gram(ctx, net, inputs, SMALL_SAMPLES, gram);
   if (status == SNTK_OK) status = sntk_eigenvalues(ctx, gram, SMALL_ROWS, values);
+  if (status == SNTK_OK && precision == SNTK_F32) status = small_moves(ctx, &options, inputs);
   sntk_train_result_clear(&result);
   sntk_network_free(net);
   free(inputs);
