@@ -82,6 +82,34 @@ static sntk_status check_pairs(app *a, const app_problem *problem) {
   return SNTK_OK;
 }
 
+enum { PREFIXES_MOST = 64 }; /* halves of a 63-bit width are fewer */
+
+/* Widths that are given must be prefixes of the network, each once. */
+static sntk_status check_prefix_widths(app *a, const app_problem *problem) {
+  static const char *const key = "ntk.prefix_widths";
+  const sntk_config *c = problem->config;
+  const bool paired = problem->network.init == SNTK_INIT_SYMMETRIC;
+  int64_t count;
+  const int64_t *widths = sntk_config_ints(c, key, &count);
+  if (count > 0 && !sntk_config_bool(c, "ntk.prefixes"))
+    return sntk_config_error(a->ctx, c, key, SNTK_ERR_CONFIG, "widths of prefixes need ntk.prefixes: true");
+  if (count > PREFIXES_MOST)
+    return sntk_config_error(a->ctx, c, key, SNTK_ERR_CONFIG, "%lld widths are too many; give at most %d",
+                             (long long)count, PREFIXES_MOST);
+  for (int64_t i = 0; i < count; i++) {
+    if (widths[i] >= problem->network.width || (i > 0 && widths[i] <= widths[i - 1]))
+      return sntk_config_error(a->ctx, c, key, SNTK_ERR_CONFIG,
+                               "%lld does not stand there in ascending order below network.width, %lld",
+                               (long long)widths[i], (long long)problem->network.width);
+    if (paired && widths[i] % 2)
+      return sntk_config_error(a->ctx, c, key, SNTK_ERR_CONFIG,
+                               "%lld is odd, and symmetric initialization pairs neurons; use an even width or "
+                               "network.init iid",
+                               (long long)widths[i]);
+  }
+  return SNTK_OK;
+}
+
 static sntk_status check_options(app *a, const app_problem *problem) {
   const sntk_config *c = problem->config;
   const matrix_part part = part_of(c);
@@ -95,7 +123,7 @@ static sntk_status check_options(app *a, const app_problem *problem) {
   if (sntk_config_given(c, "ntk.pairs") && part != PART_BLOCKS)
     return sntk_config_error(a->ctx, c, "ntk.pairs", SNTK_ERR_CONFIG, "pairs belong to ntk.matrix blocks");
   SNTK_TRY(check_pairs(a, problem));
-  if (!sntk_config_bool(c, "ntk.prefixes")) return SNTK_OK;
+  if (!sntk_config_bool(c, "ntk.prefixes")) return check_prefix_widths(a, problem);
   if (problem->network.width == 0)
     return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG, "prefixes need network.width");
   if (problem->network.weights || problem->network.signs)
@@ -104,7 +132,7 @@ static sntk_status check_options(app *a, const app_problem *problem) {
   if (part == PART_BLOCKS)
     return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG,
                              "blocks are taken at one width; use matrix full, trace or diagonal");
-  return SNTK_OK;
+  return check_prefix_widths(a, problem);
 }
 
 /* ---- memory ---- */
@@ -351,107 +379,6 @@ static json_t *make_point(app *a, const app_problem *problem, const char *kind, 
   return point;
 }
 
-/* ---- prefixes: the same network at m/2, m/4, ... ---- */
-
-/* The widths below the network's, ascending; how many into *count. Free with free(). */
-static sntk_status prefixes_of(app *a, const app_problem *problem, int64_t **widths, int64_t *count) {
-  const int64_t least = sntk_config_int(problem->config, "ntk.min_prefix");
-  const int64_t multiple = problem->network.init == SNTK_INIT_SYMMETRIC ? 2 : 1;
-  *count = 0;
-  SNTK_TRY(sntk_alloc(a->ctx, "widths", 64, sizeof **widths, (void **)widths));
-  for (int64_t m = problem->network.width / 2; m >= least && m >= multiple; m /= 2)
-    (*widths)[(*count)++] = m / multiple * multiple;
-  for (int64_t i = 0; i < *count / 2; i++) {
-    const int64_t kept = (*widths)[i];
-    (*widths)[i] = (*widths)[*count - 1 - i];
-    (*widths)[*count - 1 - i] = kept;
-  }
-  return SNTK_OK;
-}
-
-/* The recorded point of a prefix, made first where it is not there yet. New reference. */
-static sntk_status prefix_named(app *a, const app_problem *problem, const char *name, const kernels *limit,
-                                int64_t width, json_t **point) {
-  const char *recorded = a->run ? sntk_run_find(a->run, "ntk_prefix", name) : NULL;
-  if (recorded) {
-    *point = json_loads(recorded, 0, NULL);
-    return *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_DATA, "recorded prefix %s is not JSON", name);
-  }
-  app_problem narrow = *problem;
-  narrow.network.width = width;
-  kernels k = {.part = limit->part,
-               .block = limit->block,
-               .outputs = limit->outputs,
-               .norm = NAN,
-               .distance = NAN,
-               .width = width};
-  sntk_network *net = NULL;
-  const double began = sntk_seconds();
-  sntk_status status = sntk_network_create(a->ctx, &narrow.network, &net);
-  k.infinite = limit->infinite; /* borrowed */
-  if (status == SNTK_OK) k.form = sntk_network_form(net);
-  if (status == SNTK_OK) status = compute_finite(a, &narrow, net, &k);
-  k.infinite = NULL;
-  sntk_network_free(net);
-  if (status == SNTK_OK || app_point_failure(status)) {
-    *point = make_point(a, &narrow, "ntk_prefix", name, &k, sntk_seconds() - began);
-    if (*point && status != SNTK_OK) app_point_fail(a, *point);
-    status = *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
-  }
-  kernels_clear(&k);
-  if (status != SNTK_OK) return status;
-  app_progress_end(a); /* the line must not mix with a record on standard output */
-  status = app_record(a, *point);
-  app_progress_begin(a);
-  return status;
-}
-
-static sntk_status prefix_point(app *a, const app_problem *problem, const char *id, const kernels *limit, int64_t width,
-                                json_t **point) {
-  char *name = app_id(id, "prefix=%lld", (long long)width);
-  *point = NULL;
-  if (!name) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
-  const sntk_status status = prefix_named(a, problem, name, limit, width, point);
-  free(name);
-  return status;
-}
-
-/* All prefixes as an array of points. New reference. */
-static sntk_status take_prefixes(app *a, const app_problem *problem, const char *id, const kernels *limit,
-                                 json_t *points) {
-  int64_t *widths, count;
-  SNTK_TRY(prefixes_of(a, problem, &widths, &count));
-  sntk_status status = SNTK_OK;
-  for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
-    json_t *point;
-    status = prefix_point(a, problem, id, limit, widths[i], &point);
-    if (status == SNTK_OK) json_array_append(points, point);
-    json_decref(point);
-  }
-  free(widths);
-  return status;
-}
-
-/* |H_m - H_inf| / |H_inf| ~ m^exponent over the prefixes and the whole; nothing where there are too few. */
-static void add_rate(app *a, json_t *point, const json_t *prefixes) {
-  const size_t count = json_array_size(prefixes);
-  double x[65], y[65];
-  int64_t group[65] = {0}, used = 0;
-  for (size_t i = 0; i <= count && i < 65; i++) {
-    const json_t *from = i < count ? json_array_get(prefixes, i) : point;
-    const double distance = app_real(from, "infinite_distance");
-    if (!(distance > 0.0)) continue;
-    x[used] = (double)app_int(from, "width");
-    y[used++] = distance;
-  }
-  sntk_power_fit fit;
-  json_object_set_new(point, "prefixes", json_integer((json_int_t)count));
-  if (used < 2 || sntk_power_law(a->ctx, x, y, group, used, 1, 1, &fit) != SNTK_OK) return;
-  json_object_set_new(point, "rate_exponent", sntk_json_real(fit.exponent));
-  json_object_set_new(point, "rate_factor", sntk_json_real(fit.factor));
-  json_object_set_new(point, "rate_r_squared", sntk_json_real(fit.r_squared));
-}
-
 /* ---- run.h5 ---- */
 
 /* Names of the parts, and of what they are at infinite width: of the same shape, so that it can be subtracted as it is.
@@ -483,6 +410,144 @@ static sntk_status write_infinite(app *a, sntk_h5 *file, const kernels *k) {
   return status;
 }
 
+static sntk_status write_kernels(app *a, sntk_h5 *file, const app_problem *problem, sntk_network *net,
+                                 const kernels *k) {
+  sntk_status status = SNTK_OK;
+  if (k->gram)
+    status = sntk_h5_write_f64(a->ctx, file, part_names[k->part][0], k->size, k->part == PART_DIAGONAL ? 0 : k->size,
+                               k->gram);
+  if (status == SNTK_OK && k->spectrum.values)
+    status = sntk_h5_write_f64(a->ctx, file, "/eigenvalues", k->size, 0, k->spectrum.values);
+  if (status == SNTK_OK && k->infinite) status = write_infinite(a, file, k);
+  if (status == SNTK_OK && net && sntk_config_bool(problem->config, "save.weights"))
+    status = app_write_network(a, file, net);
+  return status;
+}
+
+/* ---- prefixes: the same network at m/2, m/4, ... ---- */
+
+/* The widths below the network's, ascending: those that are given, else halves; how many into *count. Free with free().
+ */
+static sntk_status prefixes_of(app *a, const app_problem *problem, int64_t **widths, int64_t *count) {
+  const int64_t least = sntk_config_int(problem->config, "ntk.min_prefix");
+  const int64_t multiple = problem->network.init == SNTK_INIT_SYMMETRIC ? 2 : 1;
+  const int64_t *given = sntk_config_ints(problem->config, "ntk.prefix_widths", count);
+  if (*count > 0) {
+    SNTK_TRY(sntk_alloc(a->ctx, "widths", *count, sizeof **widths, (void **)widths));
+    memcpy(*widths, given, (size_t)*count * sizeof **widths);
+    return SNTK_OK;
+  }
+  SNTK_TRY(sntk_alloc(a->ctx, "widths", PREFIXES_MOST, sizeof **widths, (void **)widths));
+  for (int64_t m = problem->network.width / 2; m >= least && m >= multiple; m /= 2)
+    (*widths)[(*count)++] = m / multiple * multiple;
+  for (int64_t i = 0; i < *count / 2; i++) {
+    const int64_t kept = (*widths)[i];
+    (*widths)[i] = (*widths)[*count - 1 - i];
+    (*widths)[*count - 1 - i] = kept;
+  }
+  return SNTK_OK;
+}
+
+/* H of a prefix, or the part of it, into a file of its own beside run.h5: prefix_<width>.h5. */
+static sntk_status write_prefix(app *a, const app_problem *problem, const kernels *k) {
+  const size_t size = strlen(a->directory) + 48;
+  char *path = malloc(size);
+  sntk_h5 *file;
+  if (!path) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
+  snprintf(path, size, "%s/prefix_%lld.h5", a->directory, (long long)k->width);
+  sntk_status status = sntk_h5_create(a->ctx, path, &file);
+  free(path);
+  SNTK_TRY(status);
+  status = write_kernels(a, file, problem, NULL, k);
+  const sntk_status closed = sntk_h5_close(a->ctx, file, status == SNTK_OK);
+  return status != SNTK_OK ? status : closed;
+}
+
+/* The recorded point of a prefix, made first where it is not there yet. New reference. */
+static sntk_status prefix_named(app *a, const app_problem *problem, const char *name, const kernels *limit,
+                                int64_t width, bool keep, json_t **point) {
+  const char *recorded = a->run ? sntk_run_find(a->run, "ntk_prefix", name) : NULL;
+  if (recorded) {
+    *point = json_loads(recorded, 0, NULL);
+    return *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_DATA, "recorded prefix %s is not JSON", name);
+  }
+  app_problem narrow = *problem;
+  narrow.network.width = width;
+  kernels k = {.part = limit->part,
+               .block = limit->block,
+               .outputs = limit->outputs,
+               .norm = NAN,
+               .distance = NAN,
+               .width = width};
+  sntk_network *net = NULL;
+  const double began = sntk_seconds();
+  sntk_status status = sntk_network_create(a->ctx, &narrow.network, &net);
+  k.infinite = limit->infinite; /* borrowed */
+  if (status == SNTK_OK) k.form = sntk_network_form(net);
+  if (status == SNTK_OK) status = compute_finite(a, &narrow, net, &k);
+  k.infinite = NULL;
+  sntk_network_free(net);
+  /* before the point: one that is recorded has its file */
+  if (status == SNTK_OK && keep) status = write_prefix(a, &narrow, &k);
+  if (status == SNTK_OK || app_point_failure(status)) {
+    *point = make_point(a, &narrow, "ntk_prefix", name, &k, sntk_seconds() - began);
+    if (*point && status != SNTK_OK) app_point_fail(a, *point);
+    status = *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  }
+  kernels_clear(&k);
+  if (status != SNTK_OK) return status;
+  app_progress_end(a); /* the line must not mix with a record on standard output */
+  status = app_record(a, *point);
+  app_progress_begin(a);
+  return status;
+}
+
+static sntk_status prefix_point(app *a, const app_problem *problem, const char *id, const kernels *limit, int64_t width,
+                                bool keep, json_t **point) {
+  char *name = app_id(id, "prefix=%lld", (long long)width);
+  *point = NULL;
+  if (!name) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
+  const sntk_status status = prefix_named(a, problem, name, limit, width, keep, point);
+  free(name);
+  return status;
+}
+
+/* All prefixes as an array of points. New reference. */
+static sntk_status take_prefixes(app *a, const app_problem *problem, const char *id, const kernels *limit, bool keep,
+                                 json_t *points) {
+  int64_t *widths, count;
+  SNTK_TRY(prefixes_of(a, problem, &widths, &count));
+  sntk_status status = SNTK_OK;
+  for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
+    json_t *point;
+    status = prefix_point(a, problem, id, limit, widths[i], keep, &point);
+    if (status == SNTK_OK) json_array_append(points, point);
+    json_decref(point);
+  }
+  free(widths);
+  return status;
+}
+
+/* |H_m - H_inf| / |H_inf| ~ m^exponent over the prefixes and the whole; nothing where there are too few. */
+static void add_rate(app *a, json_t *point, const json_t *prefixes) {
+  const size_t count = json_array_size(prefixes);
+  double x[PREFIXES_MOST + 1], y[PREFIXES_MOST + 1];
+  int64_t group[PREFIXES_MOST + 1] = {0}, used = 0;
+  for (size_t i = 0; i <= count; i++) {
+    const json_t *from = i < count ? json_array_get(prefixes, i) : point;
+    const double distance = app_real(from, "infinite_distance");
+    if (!(distance > 0.0)) continue;
+    x[used] = (double)app_int(from, "width");
+    y[used++] = distance;
+  }
+  sntk_power_fit fit;
+  json_object_set_new(point, "prefixes", json_integer((json_int_t)count));
+  if (used < 2 || sntk_power_law(a->ctx, x, y, group, used, 1, 1, &fit) != SNTK_OK) return;
+  json_object_set_new(point, "rate_exponent", sntk_json_real(fit.exponent));
+  json_object_set_new(point, "rate_factor", sntk_json_real(fit.factor));
+  json_object_set_new(point, "rate_r_squared", sntk_json_real(fit.r_squared));
+}
+
 /* The curve over the prefixes and the whole. */
 static sntk_status write_prefixes(app *a, sntk_h5 *file, const json_t *prefixes, const json_t *point) {
   static const char *const names[] = {"infinite_distance", "lambda_min", "lambda_max"};
@@ -506,20 +571,6 @@ static sntk_status write_prefixes(app *a, sntk_h5 *file, const json_t *prefixes,
   return status;
 }
 
-static sntk_status write_kernels(app *a, sntk_h5 *file, const app_problem *problem, sntk_network *net,
-                                 const kernels *k) {
-  sntk_status status = SNTK_OK;
-  if (k->gram)
-    status = sntk_h5_write_f64(a->ctx, file, part_names[k->part][0], k->size, k->part == PART_DIAGONAL ? 0 : k->size,
-                               k->gram);
-  if (status == SNTK_OK && k->spectrum.values)
-    status = sntk_h5_write_f64(a->ctx, file, "/eigenvalues", k->size, 0, k->spectrum.values);
-  if (status == SNTK_OK && k->infinite) status = write_infinite(a, file, k);
-  if (status == SNTK_OK && net && sntk_config_bool(problem->config, "save.weights"))
-    status = app_write_network(a, file, net);
-  return status;
-}
-
 /* ---- a point ---- */
 
 /* Everything of one point; the file, where there is one, is open. */
@@ -529,7 +580,7 @@ static sntk_status compute(app *a, const app_problem *problem, const char *id, s
   const double began = sntk_seconds();
   sntk_status status = compute_infinite(a, problem, k);
   if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes"))
-    status = take_prefixes(a, problem, id, k, prefixes);
+    status = take_prefixes(a, problem, id, k, file && sntk_config_bool(problem->config, "save.prefixes"), prefixes);
   if (status == SNTK_OK && k->width > 0) status = sntk_network_create(a->ctx, &problem->network, &net);
   if (status == SNTK_OK && net) k->form = sntk_network_form(net);
   if (status == SNTK_OK && net)

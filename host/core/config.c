@@ -145,6 +145,8 @@ static const sntk_config_row rows[] = {
          "H also at the widths m/2, m/4, ... down to ntk.min_prefix, which are prefixes of the same network, and the "
          "rate at which H nears its limit"},
     {"ntk.min_prefix", WHOLE(1, POWER_OF_2(40)), .default_value = "1024", .help = "smallest width of the prefixes"},
+    {"ntk.prefix_widths", .type = SNTK_CONFIG_INTS, .int_min = 1, .int_max = POWER_OF_2(40),
+     .default_note = "m/2, m/4, ...", .help = "widths of the prefixes, ascending, in place of the halves"},
     {"ntk.eigenvalues", .type = SNTK_CONFIG_BOOL, .default_value = "true",
      .help = "spectrum of the Gram matrix H (matrix full or trace)"},
     {"ntk.solver", CHOICE("auto|dense|lanczos"), .default_value = "auto",
@@ -177,6 +179,8 @@ static const sntk_config_row rows[] = {
 
     {"save.weights", .type = SNTK_CONFIG_BOOL, .default_value = "false", .no_axis = true,
      .help = "also write weights and signs: initial ones (ntk), final ones (train)"},
+    {"save.prefixes", .type = SNTK_CONFIG_BOOL, .default_value = "true", .no_axis = true,
+     .help = "ntk: also write H of each prefix, to prefix_<width>.h5"},
 };
 
 enum { ROW_COUNT = sizeof rows / sizeof *rows };

@@ -194,6 +194,35 @@ PY
   has out '^activation .* rate +seconds$'
 }
 
+@test "H of each prefix has a file of its own, and widths may be chosen" {
+  write_kernel
+  chosen='--set ntk.prefixes=true --set ntk.prefix_widths=[6,10,40] --precision f64 --threads 1'
+  expect 0 ntk k.yaml --json $chosen --out run
+  equal ids "$(records get out id | tr '\n' ' ')" 'prefix=6 prefix=10 prefix=40 - '
+  equal widths "$(h5 run/run.h5 /prefix/width | tr '\n' ' ')" '6 10 40 64 '
+  expect 0 ntk k.yaml --json --precision f64 --threads 1 --set network.width=10 --out ten
+  equal 'H of a prefix' "$(h5 run/prefix_10.h5 /gram | md5sum)" "$(h5 ten/run.h5 /gram | md5sum)"
+  equal 'files' "$(ls run | tr '\n' ' ')" "$(ls ten | cat - <(printf 'prefix_%s.h5\n' 6 10 40) | LC_ALL=C sort | tr '\n' ' ')"
+  # a run cut behind a prefix writes the others' files only
+  rm run/run.h5 run/prefix_*.h5
+  head -n 1 run/points.jsonl >first
+  cp first run/points.jsonl
+  expect 0 ntk k.yaml --json $chosen --out run --resume
+  equal again "$(ls run/prefix_*.h5 | tr '\n' ' ')" 'run/prefix_10.h5 run/prefix_40.h5 '
+  expect 0 ntk k.yaml --quiet $chosen --set save.prefixes=false --set ntk.matrix=trace --out none
+  equal none "$(ls none | grep -c prefix_ || true)" 0
+  expect 0 ntk k.yaml --quiet $chosen --set ntk.matrix=diagonal --out diagonal
+  has <(held diagonal/prefix_6.h5) '^/gram_diagonal f64 21$'
+  for wrong in '[10, 6]' '[6, 6]' '[64]' '[100]'; do
+    expect 2 ntk k.yaml --set ntk.prefixes=true --set "ntk.prefix_widths=$wrong" --out wrong
+    one_line 'ntk.prefix_widths: .*ascending order below network.width, 64'
+  done
+  expect 2 ntk k.yaml --set ntk.prefixes=true --set 'ntk.prefix_widths=[6, 9]' --out wrong
+  one_line 'ntk.prefix_widths: 9 is odd'
+  expect 2 ntk k.yaml --set 'ntk.prefix_widths=[6]' --out wrong
+  one_line 'ntk.prefix_widths: .*need ntk.prefixes: true'
+}
+
 @test "prefixes of odd, small and too small widths" {
   write_kernel
   expect 0 ntk k.yaml --quiet --set ntk.prefixes=true --set ntk.min_prefix=1 --set network.width=28 --out even

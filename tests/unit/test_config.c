@@ -177,10 +177,11 @@ static void test_defaults(void **state) {
   assert_true(sntk_config_bool(config, "perturb.convex_region"));
   assert_string_equal(sntk_config_text(config, "sweep.command"), "train");
   assert_false(sntk_config_bool(config, "save.weights"));
-  static const char *const without[] = {"network.activation", "network.width", "network.outputs", "network.weights",
-                                        "network.signs",      "data.source",   "data.samples",    "data.dim",
-                                        "data.targets",       "data.inputs",   "data.labels",     "data.label_columns",
-                                        "ntk.method",         "ntk.pairs"};
+  assert_true(sntk_config_bool(config, "save.prefixes"));
+  static const char *const without[] = {"network.activation", "network.width", "network.outputs",  "network.weights",
+                                        "network.signs",      "data.source",   "data.samples",     "data.dim",
+                                        "data.targets",       "data.inputs",   "data.labels",      "data.label_columns",
+                                        "ntk.method",         "ntk.pairs",     "ntk.prefix_widths"};
   for (size_t i = 0; i < sizeof without / sizeof *without; i++) assert_false(sntk_config_has(config, without[i]));
   for (int64_t i = 0; i < sntk_config_row_count(); i++)
     assert_false(sntk_config_given(config, sntk_config_row_at(i)->key));
@@ -974,7 +975,8 @@ static void test_grid_errors(void **state) {
                                       "width.steps_factor",
                                       "perturb.radii",
                                       "sweep.command",
-                                      "save.weights"};
+                                      "save.weights",
+                                      "save.prefixes"};
   int64_t axes = sntk_config_row_count();
   for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++, axes--) {
     char text[128], start[128];
@@ -1072,7 +1074,7 @@ static void test_json(void **state) {
       " \"perturb\": {\"radii\": [0.5, 2.0], \"random\": true, \"training\": true, \"adversarial\": true, "
       "\"ascent_steps\": 20,"
       "  \"convex_region\": true, \"lambda_ratio\": 0.5, \"max_radius\": 8.0, \"resolution\": 0.05},"
-      " \"sweep\": {\"command\": \"train\"}, \"save\": {\"weights\": false},"
+      " \"sweep\": {\"command\": \"train\"}, \"save\": {\"weights\": false, \"prefixes\": true},"
       " \"grid\": {\"train.eta\": [\"theory\", 2.5], \"seed\": [3]}}",
       0, NULL);
   assert_non_null(want);
