@@ -389,21 +389,22 @@ sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_e
   return status;
 }
 
-void app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note) {
+sntk_status app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note) {
   char needed[32], available[32];
   const int64_t free_bytes = sntk_context_memory(a->ctx);
   if (a->options.json) {
-    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:o, s:s}", "kind", "dry_run", "points", (json_int_t)points,
-                          "memory_bytes", (json_int_t)bytes, "memory_available_bytes", (json_int_t)free_bytes,
-                          "estimate_seconds", sntk_json_real(seconds), "note", note);
-    char *text = o ? sntk_json_text(o) : NULL;
-    if (text) printf("%s\n", text);
-    free(text);
-    json_decref(o);
-    return;
+    sntk_record *record = sntk_record_create();
+    sntk_record_text(record, "kind", "dry_run");
+    sntk_record_int(record, "points", points);
+    sntk_record_int(record, "memory_bytes", bytes);
+    sntk_record_int(record, "memory_available_bytes", free_bytes);
+    sntk_record_real(record, "estimate_seconds", seconds);
+    sntk_record_text(record, "note", note);
+    return app_print_record(a, record);
   }
   printf("dry run: %lld point%s; memory %s of %s; time about %.3g s (%s)\n", (long long)points, points == 1 ? "" : "s",
          sntk_format_bytes(bytes, needed), sntk_format_bytes(free_bytes, available), seconds, note);
+  return SNTK_OK;
 }
 
 /* ---- runs ---- */
@@ -477,51 +478,63 @@ sntk_status app_run_close(app *a, sntk_status result) {
 
 static const char *word(const app_problem *problem, const char *key) { return sntk_config_text(problem->config, key); }
 
-json_t *app_point(app *a, const app_problem *problem, const char *kind, const char *id) {
+sntk_record *app_point(app *a, const app_problem *problem, const char *kind, const char *id) {
   const sntk_network_options *o = &problem->network;
   const sntk_precision computed = sntk_context_precision(a->ctx, o->precision);
-  json_t *point = json_pack("{s:s, s:s, s:s, s:s}", "kind", kind, "id", id, "status", "done", "activation",
-                            word(problem, "network.activation"));
-  if (!point) return NULL;
-  if (o->width > 0) json_object_set_new(point, "width", json_integer(o->width));
-  json_object_set_new(point, "samples", json_integer(problem->data->samples));
-  json_object_set_new(point, "dim", json_integer(o->dim));
-  json_object_set_new(point, "outputs", json_integer(o->outputs));
-  json_object_set_new(point, "sigma", json_real(o->sigma));
-  json_object_set_new(point, "scale", json_string(word(problem, "network.scale")));
-  json_object_set_new(point, "init", json_string(o->weights ? "given" : word(problem, "network.init")));
-  json_object_set_new(point, "seed", json_integer((json_int_t)o->seed));
-  json_object_set_new(point, "backend", json_string(sntk_context_backend(a->ctx)));
-  json_object_set_new(point, "precision", json_string(word(problem, "precision")));
-  if (sntk_config_bool(problem->config, "tensor_cores")) json_object_set_new(point, "tensor_cores", json_true());
-  json_object_set_new(point, "computed_in", json_string(computed == SNTK_F32 ? "f32" : "f64"));
+  sntk_record *point = sntk_record_create();
+  sntk_record_text(point, "kind", kind);
+  sntk_record_text(point, "id", id);
+  sntk_record_text(point, "status", "done");
+  sntk_record_text(point, "activation", word(problem, "network.activation"));
+  if (o->width > 0) sntk_record_int(point, "width", o->width);
+  sntk_record_int(point, "samples", problem->data->samples);
+  sntk_record_int(point, "dim", o->dim);
+  sntk_record_int(point, "outputs", o->outputs);
+  sntk_record_real(point, "sigma", o->sigma);
+  sntk_record_text(point, "scale", word(problem, "network.scale"));
+  sntk_record_text(point, "init", o->weights ? "given" : word(problem, "network.init"));
+  sntk_record_int(point, "seed", o->seed);
+  sntk_record_text(point, "backend", sntk_context_backend(a->ctx));
+  sntk_record_text(point, "precision", word(problem, "precision"));
+  if (sntk_config_bool(problem->config, "tensor_cores")) sntk_record_bool(point, "tensor_cores", true);
+  sntk_record_text(point, "computed_in", computed == SNTK_F32 ? "f32" : "f64");
   return point;
 }
 
-void app_point_dense(json_t *point, int64_t order, double lambda_max) {
-  json_object_set_new(point, "solver", json_string("dense"));
+void app_point_dense(sntk_record *point, int64_t order, double lambda_max) {
+  sntk_record_text(point, "solver", "dense");
   /* backward stability: eigenvalues of a matrix within about order eps |H|_2 of this one */
-  json_object_set_new(point, "lambda_min_error", sntk_json_real((double)order * 0x1p-53 * lambda_max));
+  sntk_record_real(point, "lambda_min_error", (double)order * 0x1p-53 * lambda_max);
 }
 
-void app_point_fail(app *a, json_t *point) {
-  json_object_set_new(point, "status", json_string("failed"));
-  json_object_set_new(point, "error", json_string(sntk_context_error(a->ctx)));
+void app_point_fail(app *a, sntk_record *point) {
+  sntk_record_text(point, "status", "failed");
+  sntk_record_text(point, "error", sntk_context_error(a->ctx));
 }
 
 bool app_point_failure(sntk_status status) {
   return status == SNTK_ERR_OVERFLOW || status == SNTK_ERR_DIVERGED || status == SNTK_ERR_NUMERICAL;
 }
 
-sntk_status app_record(app *a, const json_t *point) {
-  SNTK_TRY(sntk_run_add_json(a->ctx, a->run, point));
-  if (!a->options.json) return SNTK_OK;
-  char *text = sntk_json_text(point);
-  if (!text) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's text");
+static sntk_status print_line(app *a, const sntk_record *record) {
+  char *text = sntk_record_complete(record) ? sntk_json_text(sntk_record_members(record)) : NULL;
+  if (!text) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a record's text");
   printf("%s\n", text);
   fflush(stdout);
   free(text);
   return SNTK_OK;
+}
+
+sntk_status app_print_record(app *a, sntk_record *record) {
+  const sntk_status status = print_line(a, record);
+  sntk_record_free(record);
+  return status;
+}
+
+sntk_status app_record(app *a, const sntk_record *point) {
+  if (!sntk_record_complete(point)) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  SNTK_TRY(sntk_run_add_json(a->ctx, a->run, sntk_record_members(point)));
+  return a->options.json ? print_line(a, point) : SNTK_OK;
 }
 
 json_t *app_points(app *a, const char *kind) {

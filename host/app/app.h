@@ -17,6 +17,7 @@
 #include "cluster/shard.h"
 #include "core/config.h"
 #include "core/output.h"
+#include "core/record.h"
 #include "softntk/softntk.h"
 
 typedef struct app app;
@@ -103,31 +104,35 @@ sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_e
 sntk_status app_measure_eigenvalues(app *a, int64_t size, double *seconds);
 
 /* Prints a dry run's summary. */
-void app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note);
+sntk_status app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note);
 
 /* Starts or resumes the run's directory. */
 sntk_status app_run_open(app *a);
 /* Ends it with a status that fits `result`; returns result, or the failure of closing. */
 sntk_status app_run_close(app *a, sntk_status result);
 
-/* Keys that every point has: kind, id, status, the network's and data's. New reference. */
-json_t *app_point(app *a, const app_problem *problem, const char *kind, const char *id);
+/* Keys that every point has: kind, id, status, the network's and data's. NULL without memory, which the setters and
+ * app_record take. Free with sntk_record_free. */
+sntk_record *app_point(app *a, const app_problem *problem, const char *kind, const char *id);
 /* How eigenvalues of a matrix of this order were found, by all of them, and how well lambda_min is known as its
  * eigenvalue. */
-void app_point_dense(json_t *point, int64_t order, double lambda_max);
+void app_point_dense(sntk_record *point, int64_t order, double lambda_max);
 /* Marks a point as failed with the context's error text. */
-void app_point_fail(app *a, json_t *point);
+void app_point_fail(app *a, sntk_record *point);
 /* Is this a failure of one point's numbers, after which a sweep goes on? */
 bool app_point_failure(sntk_status status);
 
-/* Records a point; prints it as a JSON line with --json. */
-sntk_status app_record(app *a, const json_t *point);
+/* Records a point; prints it as a JSON line with --json. SNTK_ERR_MEMORY where it is NULL or lost a member: such a
+ * point is computed again, never recorded in part. */
+sntk_status app_record(app *a, const sntk_record *point);
+/* Prints a record as a JSON line and frees it; SNTK_ERR_MEMORY where it is NULL or lost a member. */
+sntk_status app_print_record(app *a, sntk_record *record);
 
 /* One training or one Gram matrix at one configuration: makes the point (not yet recorded). `h5` names run.h5 or is
  * NULL. A numerical failure is SNTK_OK with a failed point, and *failure tells which. */
-sntk_status app_train_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+sntk_status app_train_point(app *a, const sntk_config *config, const char *id, const char *h5, sntk_record **point,
                             sntk_status *failure);
-sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, const char *h5, sntk_record **point,
                           sntk_status *failure);
 /* Bytes and seconds of one point, for --dry-run. */
 sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
@@ -137,8 +142,8 @@ void app_train_table(app *a);
 void app_ntk_table(app *a);
 
 /* A whole command that runs one point with the functions above. */
-typedef sntk_status (*app_point_fn)(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
-                                    sntk_status *failure);
+typedef sntk_status (*app_point_fn)(app *a, const sntk_config *config, const char *id, const char *h5,
+                                    sntk_record **point, sntk_status *failure);
 typedef sntk_status (*app_cost_fn)(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
 typedef void (*app_table_fn)(app *a);
 sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost_fn cost_of, app_table_fn table_of);
@@ -173,7 +178,7 @@ void app_progress_end(app *a);
 
 /* Gives each point the members "law" (its axes but `abscissa` and the seeds) and "draw" (its seeds), for this process
  * only. */
-void app_name_laws(json_t *points, const char *abscissa);
+sntk_status app_name_laws(app *a, json_t *points, const char *abscissa);
 bool app_same_law(const json_t *a, const json_t *b);
 bool app_first_of_law(const json_t *points, size_t index);
 /* Points of the law of points[index] with the same x; *first: no earlier one. */
@@ -183,15 +188,13 @@ double app_law_median(const json_t *points, const json_t *like, const char *x, c
 /* Fits y against x over a law's points; those without a positive value are left out and counted. */
 sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const char *x, const char *y,
                         sntk_power_fit *fit, int64_t *missing);
-/* A fit as a JSON object. New reference. */
-json_t *app_fit_point(const char *kind, const json_t *like, const char *x, const char *y, const sntk_power_fit *fit,
-                      int64_t missing);
-/* Prints a record as a JSON line; takes the reference. */
-void app_print_record(json_t *record);
+/* A fit as a record. Free with sntk_record_free. */
+sntk_record *app_fit_point(const char *kind, const json_t *like, const char *x, const char *y,
+                           const sntk_power_fit *fit, int64_t missing);
 /* Names the laws along `axis`, fits each quantity against member x, and prints a table, or records of `kind` with
  * --json; nothing where no law is determined. */
-void app_print_laws(app *a, json_t *points, const char *kind, const char *axis, const char *x,
-                    const char *const *quantities, size_t count);
+sntk_status app_print_laws(app *a, json_t *points, const char *kind, const char *axis, const char *x,
+                           const char *const *quantities, size_t count);
 
 /* ---- table.c: aligned columns on standard output ---- */
 typedef struct app_table app_table;

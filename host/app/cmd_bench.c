@@ -47,16 +47,23 @@ static sntk_bench_case read_case(const app *a, sntk_bench_kind kind) {
 /* A limit, NaN where it was not measured. */
 static double measured(double limit) { return limit > 0.0 ? limit : NAN; }
 
-static json_t *to_json(const app *a, const char *name, const sntk_bench_case *c, const sntk_bench_result *r) {
+static sntk_record *to_record(const app *a, const char *name, const sntk_bench_case *c, const sntk_bench_result *r) {
   const sntk_network_options *o = &c->network;
   const sntk_precision type = o->precision;
-  json_t *out = json_pack(
-      "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:b}", "kind", "bench", "case", name, "activation",
-      activations[o->activation], "samples", (json_int_t)c->samples, "dim", (json_int_t)o->dim, "outputs",
-      (json_int_t)o->outputs, "width", (json_int_t)o->width, "precision", type == SNTK_F64 ? "f64" : "f32", "form",
-      o->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain", "backend", sntk_context_backend(a->ctx), "threads",
-      sntk_context_threads(a->ctx), "device", sntk_context_device(a->ctx), "emulated", sntk_context_emulated(a->ctx));
-  if (!out) return NULL;
+  sntk_record *out = sntk_record_create();
+  sntk_record_text(out, "kind", "bench");
+  sntk_record_text(out, "case", name);
+  sntk_record_text(out, "activation", activations[o->activation]);
+  sntk_record_int(out, "samples", c->samples);
+  sntk_record_int(out, "dim", o->dim);
+  sntk_record_int(out, "outputs", o->outputs);
+  sntk_record_int(out, "width", o->width);
+  sntk_record_text(out, "precision", type == SNTK_F64 ? "f64" : "f32");
+  sntk_record_text(out, "form", o->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain");
+  sntk_record_text(out, "backend", sntk_context_backend(a->ctx));
+  sntk_record_int(out, "threads", sntk_context_threads(a->ctx));
+  sntk_record_text(out, "device", sntk_context_device(a->ctx));
+  sntk_record_bool(out, "emulated", sntk_context_emulated(a->ctx));
   const struct {
     const char *key;
     double value;
@@ -75,9 +82,8 @@ static json_t *to_json(const app *a, const char *name, const sntk_bench_case *c,
                  {"peak_syrk_flops_per_s", measured(r->limits.syrk)},
                  {"peak_exps_per_s", measured(r->limits.exponentials)},
                  {"peak_bytes_per_s", measured(r->limits.bandwidth)}};
-  json_object_set_new(out, "runs", json_integer(r->runs));
-  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-    json_object_set_new(out, numbers[i].key, sntk_json_real(numbers[i].value));
+  sntk_record_int(out, "runs", r->runs);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sntk_record_real(out, numbers[i].key, numbers[i].value);
   return out;
 }
 
@@ -161,12 +167,7 @@ static sntk_status run(app *a) {
   SNTK_TRY(check_case(a, name, &cases[0], count));
   SNTK_TRY(sntk_bench_run(a->ctx, cases, count, LEAST_SECONDS, LEAST_RUNS, results));
   for (int i = 0; i < count && a->options.json; i++) {
-    json_t *object = to_json(a, kind == 3 ? "step" : name, &cases[i], &results[i]);
-    char *text = object ? sntk_json_text(object) : NULL;
-    json_decref(object);
-    if (!text) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the answer");
-    printf("%s\n", text);
-    free(text);
+    SNTK_TRY(app_print_record(a, to_record(a, kind == 3 ? "step" : name, &cases[i], &results[i])));
   }
   if (a->options.json || a->options.quiet) return SNTK_OK;
   print_table(name, cases, results, count);

@@ -12,21 +12,35 @@
 
 static const char *const backends[] = {"cpu", "ref", "cuda"};
 
-/* Opens a backend in a context of its own; its device, or why it is not available. */
-static json_t *probe(const app *a, const char *name, const sntk_context_options *chosen) {
+/* Opens a backend in a context of its own; its device, or why it is not available. NULL without memory. */
+static sntk_record *probe(const char *name, const sntk_context_options *chosen) {
   sntk_context *ctx;
   sntk_context_options options = *chosen;
   options.backend = name;
-  json_t *entry = json_pack("{s:s}", "name", name);
-  if (!entry || sntk_context_create(&ctx) != SNTK_OK) return entry;
+  if (sntk_context_create(&ctx) != SNTK_OK) return NULL;
   const sntk_status status = sntk_context_open(ctx, &options);
-  (void)a;
-  json_object_set_new(entry, "available", json_boolean(status == SNTK_OK));
-  json_object_set_new(entry, status == SNTK_OK ? "device" : "reason",
-                      json_string(status == SNTK_OK ? sntk_context_device(ctx) : sntk_context_error(ctx)));
-  if (status == SNTK_OK) json_object_set_new(entry, "threads", json_integer(sntk_context_threads(ctx)));
+  sntk_record *entry = sntk_record_create();
+  sntk_record_text(entry, "name", name);
+  sntk_record_bool(entry, "available", status == SNTK_OK);
+  sntk_record_text(entry, status == SNTK_OK ? "device" : "reason",
+                   status == SNTK_OK ? sntk_context_device(ctx) : sntk_context_error(ctx));
+  if (status == SNTK_OK) sntk_record_int(entry, "threads", sntk_context_threads(ctx));
   sntk_context_free(ctx);
   return entry;
+}
+
+/* An array of what each backend answers. New reference. */
+static sntk_status probe_all(app *a, const sntk_context_options *options, json_t **list) {
+  *list = json_array();
+  bool complete = *list != NULL;
+  for (size_t i = 0; i < sizeof backends / sizeof *backends && complete; i++) {
+    sntk_record *entry = probe(backends[i], options);
+    complete = sntk_record_complete(entry) && json_array_append(*list, sntk_record_members(entry)) == 0;
+    sntk_record_free(entry);
+  }
+  if (complete) return SNTK_OK;
+  json_decref(*list);
+  return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for what the backends answer");
 }
 
 static sntk_status run(app *a) {
@@ -38,19 +52,20 @@ static sntk_status run(app *a) {
                                         .device = a->options.device,
                                         .threads = (int)sntk_config_int(a->config, "threads"),
                                         .memory_limit = a->options.memory_limit};
-  json_t *list = json_array();
-  for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
-    json_array_append_new(list, probe(a, backends[i], &options));
-  json_t *info =
-      json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:o}", "kind", "info", "version", sntk_version(), "git_commit",
-                sntk_git_commit(), "backend", sntk_context_backend(a->ctx), "threads", sntk_context_threads(a->ctx),
-                "memory_available_bytes", (json_int_t)available, "backends", list);
-  if (!info) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the answer");
+  json_t *list;
+  SNTK_TRY(probe_all(a, &options, &list));
   if (a->options.json) {
-    char *text = sntk_json_text(info);
-    if (text) printf("%s\n", text);
-    free(text);
-  } else if (!a->options.quiet) {
+    sntk_record *info = sntk_record_create();
+    sntk_record_text(info, "kind", "info");
+    sntk_record_text(info, "version", sntk_version());
+    sntk_record_text(info, "git_commit", sntk_git_commit());
+    sntk_record_text(info, "backend", sntk_context_backend(a->ctx));
+    sntk_record_int(info, "threads", sntk_context_threads(a->ctx));
+    sntk_record_int(info, "memory_available_bytes", available);
+    sntk_record_json(info, "backends", list);
+    return app_print_record(a, info);
+  }
+  if (!a->options.quiet) {
     char memory[32];
     printf("softntk %s, commit %s\n", sntk_version(), sntk_git_commit());
     printf("backend %s, %d thread%s, memory available %s\n", sntk_context_backend(a->ctx), sntk_context_threads(a->ctx),
@@ -63,7 +78,7 @@ static sntk_status run(app *a) {
              app_text(entry, there ? "device" : "reason"));
     }
   }
-  json_decref(info);
+  json_decref(list);
   return SNTK_OK;
 }
 

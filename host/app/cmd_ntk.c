@@ -338,7 +338,7 @@ static sntk_status compute_infinite(app *a, const app_problem *problem, kernels 
 
 /* ---- points ---- */
 
-static void add_spectrum(json_t *point, const char *suffix, const spectrum *s) {
+static void add_spectrum(sntk_record *point, const char *suffix, const spectrum *s) {
   const sntk_extremes *e = &s->ends;
   const struct {
     const char *name;
@@ -353,29 +353,27 @@ static void add_spectrum(json_t *point, const char *suffix, const spectrum *s) {
   if (!s->known) return;
   for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
     snprintf(key, sizeof key, "%s%s", members[i].name, suffix);
-    json_object_set_new(point, key, sntk_json_real(members[i].value));
+    sntk_record_real(point, key, members[i].value);
   }
   snprintf(key, sizeof key, "solver%s", suffix);
-  json_object_set_new(point, key, json_string(s->values ? "dense" : "lanczos"));
+  sntk_record_text(point, key, s->values ? "dense" : "lanczos");
 }
 
 /* A point of kind ntk, or ntk_prefix. */
-static json_t *make_point(app *a, const app_problem *problem, const char *kind, const char *id, const kernels *k,
-                          double seconds) {
-  json_t *point = app_point(a, problem, kind, id);
-  if (!point) return NULL;
+static sntk_record *make_point(app *a, const app_problem *problem, const char *kind, const char *id, const kernels *k,
+                               double seconds) {
+  sntk_record *point = app_point(a, problem, kind, id);
   if (k->width > 0) {
-    json_object_set_new(point, "form", json_string(k->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain"));
-    json_object_set_new(point, "streamed", json_boolean(problem->network.streamed));
-    json_object_set_new(point, "matrix", json_string(sntk_config_text(problem->config, "ntk.matrix")));
-    json_object_set_new(point, "gram_norm", sntk_json_real(k->norm));
+    sntk_record_text(point, "form", k->form == SNTK_FORM_DISPLACEMENT ? "displacement" : "plain");
+    sntk_record_bool(point, "streamed", problem->network.streamed);
+    sntk_record_text(point, "matrix", sntk_config_text(problem->config, "ntk.matrix"));
+    sntk_record_real(point, "gram_norm", k->norm);
   }
-  if (k->gram && k->part != PART_DIAGONAL)
-    json_object_set_new(point, "symmetry_violation", sntk_json_real(symmetry_violation(k)));
+  if (k->gram && k->part != PART_DIAGONAL) sntk_record_real(point, "symmetry_violation", symmetry_violation(k));
   add_spectrum(point, "", &k->spectrum);
   add_spectrum(point, "_infinite", &k->infinite_spectrum);
-  if (k->width > 0 && !isnan(k->distance)) json_object_set_new(point, "infinite_distance", sntk_json_real(k->distance));
-  json_object_set_new(point, "ntk_seconds", sntk_json_real(seconds));
+  if (k->width > 0 && !isnan(k->distance)) sntk_record_real(point, "infinite_distance", k->distance);
+  sntk_record_real(point, "ntk_seconds", seconds);
   return point;
 }
 
@@ -489,16 +487,17 @@ static sntk_status prefix_named(app *a, const app_problem *problem, const char *
   sntk_network_free(net);
   /* before the point: one that is recorded has its file */
   if (status == SNTK_OK && keep) status = write_prefix(a, &narrow, &k);
+  sntk_record *made = NULL;
   if (status == SNTK_OK || app_point_failure(status)) {
-    *point = make_point(a, &narrow, "ntk_prefix", name, &k, sntk_seconds() - began);
-    if (*point && status != SNTK_OK) app_point_fail(a, *point);
-    status = *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+    made = make_point(a, &narrow, "ntk_prefix", name, &k, sntk_seconds() - began);
+    if (status != SNTK_OK) app_point_fail(a, made);
+    app_progress_end(a); /* the line must not mix with a record on standard output */
+    status = app_record(a, made);
+    app_progress_begin(a);
   }
+  if (status == SNTK_OK) *point = json_incref(sntk_record_members(made));
+  sntk_record_free(made);
   kernels_clear(&k);
-  if (status != SNTK_OK) return status;
-  app_progress_end(a); /* the line must not mix with a record on standard output */
-  status = app_record(a, *point);
-  app_progress_begin(a);
   return status;
 }
 
@@ -521,7 +520,8 @@ static sntk_status take_prefixes(app *a, const app_problem *problem, const char 
   for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
     json_t *point;
     status = prefix_point(a, problem, id, limit, widths[i], keep, &point);
-    if (status == SNTK_OK) json_array_append(points, point);
+    if (status == SNTK_OK && json_array_append(points, point) != 0)
+      status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the prefixes");
     json_decref(point);
   }
   free(widths);
@@ -529,23 +529,23 @@ static sntk_status take_prefixes(app *a, const app_problem *problem, const char 
 }
 
 /* |H_m - H_inf| / |H_inf| ~ m^exponent over the prefixes and the whole; nothing where there are too few. */
-static void add_rate(app *a, json_t *point, const json_t *prefixes) {
+static void add_rate(app *a, sntk_record *point, const json_t *prefixes) {
   const size_t count = json_array_size(prefixes);
   double x[PREFIXES_MOST + 1], y[PREFIXES_MOST + 1];
   int64_t group[PREFIXES_MOST + 1] = {0}, used = 0;
   for (size_t i = 0; i <= count; i++) {
-    const json_t *from = i < count ? json_array_get(prefixes, i) : point;
+    const json_t *from = i < count ? json_array_get(prefixes, i) : sntk_record_members(point);
     const double distance = app_real(from, "infinite_distance");
     if (!(distance > 0.0)) continue;
     x[used] = (double)app_int(from, "width");
     y[used++] = distance;
   }
   sntk_power_fit fit;
-  json_object_set_new(point, "prefixes", json_integer((json_int_t)count));
+  sntk_record_int(point, "prefixes", count);
   if (used < 2 || sntk_power_law(a->ctx, x, y, group, used, 1, 1, &fit) != SNTK_OK) return;
-  json_object_set_new(point, "rate_exponent", sntk_json_real(fit.exponent));
-  json_object_set_new(point, "rate_factor", sntk_json_real(fit.factor));
-  json_object_set_new(point, "rate_r_squared", sntk_json_real(fit.r_squared));
+  sntk_record_real(point, "rate_exponent", fit.exponent);
+  sntk_record_real(point, "rate_factor", fit.factor);
+  sntk_record_real(point, "rate_r_squared", fit.r_squared);
 }
 
 /* The curve over the prefixes and the whole. */
@@ -575,7 +575,7 @@ static sntk_status write_prefixes(app *a, sntk_h5 *file, const json_t *prefixes,
 
 /* Everything of one point; the file, where there is one, is open. */
 static sntk_status compute(app *a, const app_problem *problem, const char *id, sntk_h5 *file, kernels *k,
-                           json_t *prefixes, json_t **point) {
+                           json_t *prefixes, sntk_record **point) {
   sntk_network *net = NULL;
   const double began = sntk_seconds();
   sntk_status status = compute_infinite(a, problem, k);
@@ -587,16 +587,16 @@ static sntk_status compute(app *a, const app_problem *problem, const char *id, s
     status = k->part == PART_BLOCKS ? compute_blocks(a, problem, net, file, k) : compute_finite(a, problem, net, k);
   if (status == SNTK_OK || app_point_failure(status)) {
     *point = make_point(a, problem, "ntk", id, k, sntk_seconds() - began);
-    if (!*point) status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
   }
-  if (*point && status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes")) add_rate(a, *point, prefixes);
+  if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes")) add_rate(a, *point, prefixes);
   if (status == SNTK_OK && file) status = write_kernels(a, file, problem, net, k);
-  if (status == SNTK_OK && file && json_array_size(prefixes) > 0) status = write_prefixes(a, file, prefixes, *point);
+  if (status == SNTK_OK && file && json_array_size(prefixes) > 0)
+    status = write_prefixes(a, file, prefixes, sntk_record_members(*point));
   sntk_network_free(net);
   return status;
 }
 
-sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, const char *h5, sntk_record **point,
                           sntk_status *failure) {
   app_problem problem;
   sntk_h5 *file = NULL;
@@ -611,11 +611,12 @@ sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, con
                .distance = NAN,
                .width = problem.network.width};
   json_t *prefixes = json_array();
-  sntk_status status = check_options(a, &problem);
+  sntk_status status =
+      prefixes ? check_options(a, &problem) : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the prefixes");
   if (status == SNTK_OK) status = app_check_memory(a, &problem, memory_key(&problem), kernel_bytes(a, &problem));
   if (status == SNTK_OK && h5) status = sntk_h5_create(a->ctx, h5, &file);
   if (status == SNTK_OK) status = compute(a, &problem, id, file, &k, prefixes, point);
-  if (app_point_failure(status) && *point) {
+  if (app_point_failure(status)) {
     app_point_fail(a, *point);
     *failure = status;
     status = SNTK_OK;
@@ -630,7 +631,7 @@ sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, con
       status = closed;
   }
   if (status != SNTK_OK) {
-    json_decref(*point);
+    sntk_record_free(*point);
     *point = NULL;
   }
   json_decref(prefixes);

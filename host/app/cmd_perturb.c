@@ -73,30 +73,28 @@ static sntk_status measure(moves *w, direction_kind direction, sntk_goal goal, d
 /* ---- points ---- */
 
 /* Keys of both kinds of point. */
-static json_t *point_of(moves *w, const char *kind, const char *id, direction_kind direction) {
-  json_t *point = app_point(w->a, w->problem, kind, id);
-  if (!point) return NULL;
+static sntk_record *point_of(moves *w, const char *kind, const char *id, direction_kind direction) {
+  sntk_record *point = app_point(w->a, w->problem, kind, id);
   double lambda_min = NAN, lambda_max = NAN, norm = NAN;
   if (w->perturb) sntk_perturb_kernel(w->perturb, &lambda_min, &lambda_max, &norm);
-  json_object_set_new(point, "direction", json_string(direction_names[direction]));
-  json_object_set_new(point, "lambda_min_initial", sntk_json_real(lambda_min));
-  json_object_set_new(point, "lambda_max_initial", sntk_json_real(lambda_max));
+  sntk_record_text(point, "direction", direction_names[direction]);
+  sntk_record_real(point, "lambda_min_initial", lambda_min);
+  sntk_record_real(point, "lambda_max_initial", lambda_max);
   app_point_dense(point, w->problem->data->samples * w->problem->network.outputs, lambda_max);
-  json_object_set_new(point, "gram_norm", sntk_json_real(norm));
+  sntk_record_real(point, "gram_norm", norm);
   if (direction == DIRECTION_TRAINING && w->ready == (int)direction)
-    json_object_set_new(point, "weight_movement", sntk_json_real(w->moved));
+    sntk_record_real(point, "weight_movement", w->moved);
   return point;
 }
 
-/* Records a finished or failed point; other failures end the command. */
-static sntk_status record(moves *w, json_t *point, sntk_status status) {
+/* Records a finished or failed point and frees it; other failures end the command. */
+static sntk_status record(moves *w, sntk_record *point, sntk_status status) {
   app *a = w->a;
-  if (!point) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
   if (status != SNTK_OK) app_point_fail(a, point);
   app_progress_end(a); /* the line must not mix with a record on standard output */
   const sntk_status recorded = app_record(a, point);
   app_progress_begin(a);
-  json_decref(point);
+  sntk_record_free(point);
   return recorded;
 }
 
@@ -111,7 +109,7 @@ static sntk_status radius_point(moves *w, direction_kind direction, double radiu
     int64_t ascents = 0;
     status = measure(w, direction, SNTK_GOAL_CHANGE, radius, &ascents, &f);
     if (status == SNTK_OK || app_point_failure(status)) {
-      json_t *point = point_of(w, "perturb", id, direction);
+      sntk_record *point = point_of(w, "perturb", id, direction);
       const double bound =
           sntk_perturb_bound(radius, w->problem->data->samples, w->problem->network.outputs, w->problem->network.sigma,
                              sntk_config_real(c, "train.theory_c"), sntk_config_real(c, "train.theory_delta"));
@@ -126,11 +124,10 @@ static sntk_status radius_point(moves *w, direction_kind direction, double radiu
                      {"lambda_share", f.lambda_share},
                      {"bound", bound},
                      {"bound_share", f.change / bound}};
-      for (size_t i = 0; point && i < sizeof members / sizeof *members; i++)
-        json_object_set_new(point, members[i].name, sntk_json_real(members[i].value));
-      if (point && direction == DIRECTION_ADVERSARIAL)
-        json_object_set_new(point, "ascents", json_integer((json_int_t)ascents));
-      if (point) json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
+      for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        sntk_record_real(point, members[i].name, members[i].value);
+      if (direction == DIRECTION_ADVERSARIAL) sntk_record_int(point, "ascents", ascents);
+      sntk_record_real(point, "perturb_seconds", sntk_seconds() - began);
       status = record(w, point, status);
     }
   }
@@ -234,15 +231,13 @@ static sntk_status region_point(moves *w, direction_kind direction) {
     status = search_region(w, direction, &region);
     if (status != SNTK_OK) region = (bracket){.low = NAN, .high = NAN, .tried = region.tried};
     if (status == SNTK_OK || app_point_failure(status)) {
-      json_t *point = point_of(w, "perturb_region", id, direction);
-      if (point) {
-        const bool found = region.low > 0.0 && isfinite(region.high);
-        json_object_set_new(point, "region_radius", sntk_json_real(found ? region.low : NAN));
-        json_object_set_new(point, "region_at_least", sntk_json_real(region.low));
-        json_object_set_new(point, "region_at_most", sntk_json_real(region.high));
-        json_object_set_new(point, "trials", json_integer((json_int_t)region.tried));
-        json_object_set_new(point, "perturb_seconds", sntk_json_real(sntk_seconds() - began));
-      }
+      sntk_record *point = point_of(w, "perturb_region", id, direction);
+      const bool found = region.low > 0.0 && isfinite(region.high);
+      sntk_record_real(point, "region_radius", found ? region.low : NAN);
+      sntk_record_real(point, "region_at_least", region.low);
+      sntk_record_real(point, "region_at_most", region.high);
+      sntk_record_int(point, "trials", region.tried);
+      sntk_record_real(point, "perturb_seconds", sntk_seconds() - began);
       status = record(w, point, status);
     }
   }
@@ -308,9 +303,9 @@ static sntk_status grid_point(app *a, int64_t index) {
 /* ---- tables ---- */
 
 /* Rows of one law and abscissa share a row, with medians over the seeds. */
-static void print_medians(json_t *points, const char *x, const char *const *headers, int columns,
-                          const char *const *keys, int key_count) {
-  app_name_laws(points, "");
+static sntk_status print_medians(app *a, json_t *points, const char *x, const char *const *headers, int columns,
+                                 const char *const *keys, int key_count) {
+  SNTK_TRY(app_name_laws(a, points, ""));
   app_table *table = app_table_create(columns, headers);
   for (size_t i = 0; i < json_array_size(points); i++) {
     const json_t *point = json_array_get(points, i);
@@ -328,6 +323,7 @@ static void print_medians(json_t *points, const char *x, const char *const *head
   }
   app_table_print(table);
   app_table_free(table);
+  return SNTK_OK;
 }
 
 static void print_failures(const json_t *points) {
@@ -339,7 +335,7 @@ static void print_failures(const json_t *points) {
   }
 }
 
-static void print_tables(app *a) {
+static sntk_status print_tables(app *a) {
   static const char *const headers[] = {"activation", "m", "n",           "d",        "sigma",        "direction",
                                         "seeds",      "R", "|dH|/(R np)", "|dH|/|H|", "lambda share", "of the bound"};
   static const char *const keys[] = {"radius", "ratio", "relative_change", "lambda_share", "bound_share"};
@@ -349,24 +345,27 @@ static void print_tables(app *a) {
   static const char *const in_radius[] = {"change"};
   static const char *const in_width[] = {"ratio"}, *const region_in_width[] = {"region_radius"};
   json_t *points = app_points(a, "perturb"), *regions = app_points(a, "perturb_region");
+  sntk_status status = SNTK_OK;
   if (!a->options.json) {
     if (json_array_size(points) > 0)
-      print_medians(points, "radius", headers, (int)(sizeof headers / sizeof *headers), keys,
-                    (int)(sizeof keys / sizeof *keys));
+      status = print_medians(a, points, "radius", headers, (int)(sizeof headers / sizeof *headers), keys,
+                             (int)(sizeof keys / sizeof *keys));
     if (json_array_size(points) > 0 && json_array_size(regions) > 0) printf("\n");
-    if (json_array_size(regions) > 0)
-      print_medians(regions, "width", region_headers, (int)(sizeof region_headers / sizeof *region_headers),
-                    region_keys, (int)(sizeof region_keys / sizeof *region_keys));
+    if (status == SNTK_OK && json_array_size(regions) > 0)
+      status = print_medians(a, regions, "width", region_headers, (int)(sizeof region_headers / sizeof *region_headers),
+                             region_keys, (int)(sizeof region_keys / sizeof *region_keys));
   }
   if (!a->options.json) {
     print_failures(points);
     print_failures(regions);
   }
-  app_print_laws(a, points, "perturb_fit", "radius", "radius", in_radius, 1);
-  app_print_laws(a, points, "perturb_fit", "network.width", "width", in_width, 1);
-  app_print_laws(a, regions, "perturb_fit", "network.width", "width", region_in_width, 1);
+  if (status == SNTK_OK) status = app_print_laws(a, points, "perturb_fit", "radius", "radius", in_radius, 1);
+  if (status == SNTK_OK) status = app_print_laws(a, points, "perturb_fit", "network.width", "width", in_width, 1);
+  if (status == SNTK_OK)
+    status = app_print_laws(a, regions, "perturb_fit", "network.width", "width", region_in_width, 1);
   json_decref(points);
   json_decref(regions);
+  return status;
 }
 
 /* ---- the command ---- */
@@ -403,8 +402,7 @@ static sntk_status dry_run(app *a, int64_t count) {
     sntk_config_free(config);
     SNTK_TRY(status);
   }
-  app_print_dry_run(a, owned, most, total, "from short measurements; training at its full budget of steps");
-  return SNTK_OK;
+  return app_print_dry_run(a, owned, most, total, "from short measurements; training at its full budget of steps");
 }
 
 static sntk_status run(app *a) {
@@ -423,8 +421,9 @@ static sntk_status run(app *a) {
     status = grid_point(a, i);
   }
   app_progress_end(a);
-  if (!a->options.quiet) print_tables(a);
-  return app_run_close(a, status);
+  const sntk_status told = a->options.quiet ? SNTK_OK : print_tables(a);
+  SNTK_TRY(app_run_close(a, status));
+  return told;
 }
 
 const app_command app_cmd_perturb = {"perturb", "How far the kernel moves when every neuron moves by at most R.", true,

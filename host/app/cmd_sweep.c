@@ -23,14 +23,13 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
     int64_t bytes;
     double seconds;
     SNTK_TRY(cost_of(a, a->config, &bytes, &seconds));
-    app_print_dry_run(a, 1, bytes, seconds, "from a short measurement; training at its full budget of steps");
-    return SNTK_OK;
+    return app_print_dry_run(a, 1, bytes, seconds, "from a short measurement; training at its full budget of steps");
   }
   SNTK_TRY(app_run_open(a));
   sntk_status status = SNTK_OK, failure = SNTK_OK;
   const char *recorded = sntk_run_find(a->run, kind, "-");
   if (!recorded) {
-    json_t *point = NULL;
+    sntk_record *point = NULL;
     const size_t size = strlen(a->directory) + sizeof "/run.h5";
     char *h5 = malloc(size);
     if (h5) snprintf(h5, size, "%s/run.h5", a->directory);
@@ -39,11 +38,13 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
     free(h5);
     app_progress_end(a);
     if (status == SNTK_OK) status = app_record(a, point);
-    json_decref(point);
+    sntk_record_free(point);
   } else {
     if (a->options.json) printf("%s\n", recorded);
     json_t *point = json_loads(recorded, 0, NULL);
-    if (strcmp(app_text(point, "status"), "failed") == 0)
+    if (!point)
+      status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a recorded point");
+    else if (strcmp(app_text(point, "status"), "failed") == 0)
       failure = sntk_fail(a->ctx, SNTK_ERR_NUMERICAL, "%s", app_text(point, "error"));
     json_decref(point);
   }
@@ -68,12 +69,13 @@ static const point_kind kinds[] = {{"train",
                                      "test_distance_linearized", "test_distance_infinite"}},
                                    {"ntk", app_ntk_point, app_ntk_cost, app_ntk_table, {"infinite_distance"}}};
 
-static void print_laws(app *a, const point_kind *kind) {
+static sntk_status print_laws(app *a, const point_kind *kind) {
   size_t count = 0;
   while (kind->laws[count]) count++;
   json_t *points = app_points(a, kind->name);
-  app_print_laws(a, points, "sweep_fit", "network.width", "width", kind->laws, count);
+  const sntk_status status = app_print_laws(a, points, "sweep_fit", "network.width", "width", kind->laws, count);
   json_decref(points);
+  return status;
 }
 
 static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
@@ -92,10 +94,10 @@ static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
     total += seconds;
     owned++;
   }
-  app_print_dry_run(a, owned, most, total,
-                    kind->point_of == app_train_point ? "from short measurements; training at its full budget of steps"
-                                                      : "from short measurements");
-  return SNTK_OK;
+  return app_print_dry_run(a, owned, most, total,
+                           kind->point_of == app_train_point
+                               ? "from short measurements; training at its full budget of steps"
+                               : "from short measurements");
 }
 
 static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, int64_t *failed) {
@@ -104,12 +106,12 @@ static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, in
   sntk_status status = SNTK_OK, failure;
   if (!sntk_run_find(a->run, kind->name, id)) {
     sntk_config *config = NULL;
-    json_t *point = NULL;
+    sntk_record *point = NULL;
     status = sntk_config_grid_point(a->ctx, a->config, index, &config);
     if (status == SNTK_OK) status = kind->point_of(a, config, id, NULL, &point, &failure);
     if (status == SNTK_OK) status = app_record(a, point);
     if (status == SNTK_OK && failure != SNTK_OK) (*failed)++;
-    json_decref(point);
+    sntk_record_free(point);
     sntk_config_free(config);
   }
   free(id);
@@ -147,8 +149,9 @@ static sntk_status run(app *a) {
   }
   app_progress_end(a);
   if (!a->options.json && !a->options.quiet && sntk_run_count(a->run) > 0) kind->table_of(a);
-  if (!a->options.quiet) print_laws(a, kind);
-  return app_run_close(a, status);
+  const sntk_status told = a->options.quiet ? SNTK_OK : print_laws(a, kind);
+  SNTK_TRY(app_run_close(a, status));
+  return told;
 }
 
 const app_command app_cmd_sweep = {"sweep", "Train (or sweep.command) at every point of the grid.", true, run};

@@ -107,7 +107,7 @@ static sntk_status write_h5(app *a, const char *path, const app_problem *problem
 
 /* Keys loss_<which>, distance_<which>, and with held-out samples test_loss_<which>, test_distance_<which>: null where a
  * run that grew without bound has none. */
-static void add_prediction(json_t *point, const char *which, const sntk_prediction *p, bool tests) {
+static void add_prediction(sntk_record *point, const char *which, const sntk_prediction *p, bool tests) {
   const struct {
     const char *name;
     double value;
@@ -117,46 +117,46 @@ static void add_prediction(json_t *point, const char *which, const sntk_predicti
   for (size_t i = 0; i < (tests ? count : count / 2); i++) {
     char key[48];
     snprintf(key, sizeof key, "%s_%s", members[i].name, which);
-    json_object_set_new(point, key, sntk_json_real(members[i].value));
+    sntk_record_real(point, key, members[i].value);
   }
 }
 
-static void add_result(json_t *point, const app_problem *problem, const sntk_train_result *r) {
-  json_object_set_new(point, "form", json_string(r->form == SNTK_FORM_PLAIN ? "plain" : "displacement"));
-  json_object_set_new(point, "steps", json_integer(r->steps));
-  json_object_set_new(point, "converged", json_boolean(r->converged));
-  json_object_set_new(point, "loss", sntk_json_real(r->loss));
-  json_object_set_new(point, "loss_initial", sntk_json_real(r->loss_initial));
-  json_object_set_new(point, "eta", sntk_json_real(r->eta));
-  if (isfinite(r->jj_lambda_max)) json_object_set_new(point, "jj_lambda_max", json_real(r->jj_lambda_max));
+static void add_result(sntk_record *point, const app_problem *problem, const sntk_train_result *r) {
+  sntk_record_text(point, "form", r->form == SNTK_FORM_PLAIN ? "plain" : "displacement");
+  sntk_record_int(point, "steps", r->steps);
+  sntk_record_bool(point, "converged", r->converged);
+  sntk_record_real(point, "loss", r->loss);
+  sntk_record_real(point, "loss_initial", r->loss_initial);
+  sntk_record_real(point, "eta", r->eta);
+  if (isfinite(r->jj_lambda_max)) sntk_record_real(point, "jj_lambda_max", r->jj_lambda_max);
   if (isfinite(r->lambda_min)) {
-    json_object_set_new(point, "lambda_min", json_real(r->lambda_min));
-    json_object_set_new(point, "lambda_max", json_real(r->lambda_max));
+    sntk_record_real(point, "lambda_min", r->lambda_min);
+    sntk_record_real(point, "lambda_max", r->lambda_max);
     app_point_dense(point, problem->data->samples * problem->network.outputs, r->lambda_max);
     const double q = sntk_kernel_scale(problem->network.activation, problem->network.scale, problem->network.width);
-    json_object_set_new(point, "eta_q_lambda", sntk_json_real(r->eta * q * r->lambda_min));
+    sntk_record_real(point, "eta_q_lambda", r->eta * q * r->lambda_min);
   }
   if (isfinite(r->kernel_drift)) {
-    json_object_set_new(point, "lambda_min_final", json_real(r->lambda_min_final));
-    json_object_set_new(point, "kernel_drift", json_real(r->kernel_drift));
+    sntk_record_real(point, "lambda_min_final", r->lambda_min_final);
+    sntk_record_real(point, "kernel_drift", r->kernel_drift);
   }
   if (isfinite(r->lambda_min)) {
-    json_object_set_new(point, "rate_kept", json_boolean(r->rate_kept));
-    json_object_set_new(point, "rate_kept_paper", json_boolean(r->rate_kept_paper));
+    sntk_record_bool(point, "rate_kept", r->rate_kept);
+    sntk_record_bool(point, "rate_kept_paper", r->rate_kept_paper);
   }
   const bool tests = problem->data->test_samples > 0;
   if (tests) {
-    json_object_set_new(point, "test_samples", json_integer(problem->data->test_samples));
-    json_object_set_new(point, "test_loss", sntk_json_real(r->test_loss));
+    sntk_record_int(point, "test_samples", problem->data->test_samples);
+    sntk_record_real(point, "test_loss", r->test_loss);
   }
   if (problem->train.linearized) add_prediction(point, "linearized", &r->linearized, tests);
   if (problem->train.linearized && !problem->network.weights) add_prediction(point, "infinite", &r->infinite, tests);
-  json_object_set_new(point, "weight_movement", sntk_json_real(r->weight_movement));
-  json_object_set_new(point, "update_lost", sntk_json_real(r->update_lost));
-  json_object_set_new(point, "updates_below_resolution", json_boolean(r->below_resolution));
-  json_object_set_new(point, "base_moves", json_integer(r->base_moves));
-  json_object_set_new(point, "setup_seconds", sntk_json_real(r->setup_seconds));
-  json_object_set_new(point, "train_seconds", sntk_json_real(r->seconds));
+  sntk_record_real(point, "weight_movement", r->weight_movement);
+  sntk_record_real(point, "update_lost", r->update_lost);
+  sntk_record_bool(point, "updates_below_resolution", r->below_resolution);
+  sntk_record_int(point, "base_moves", r->base_moves);
+  sntk_record_real(point, "setup_seconds", r->setup_seconds);
+  sntk_record_real(point, "train_seconds", r->seconds);
 }
 
 static int64_t train_bytes(app *a, const app_problem *problem) {
@@ -164,7 +164,7 @@ static int64_t train_bytes(app *a, const app_problem *problem) {
                        sntk_train_bytes(a->ctx, &problem->network, problem->data->samples, &problem->train));
 }
 
-sntk_status app_train_point(app *a, const sntk_config *config, const char *id, const char *h5, json_t **point,
+sntk_status app_train_point(app *a, const sntk_config *config, const char *id, const char *h5, sntk_record **point,
                             sntk_status *failure) {
   app_problem problem;
   sntk_network *net = NULL;
@@ -181,10 +181,8 @@ sntk_status app_train_point(app *a, const sntk_config *config, const char *id, c
     const bool failed = app_point_failure(status);
     if (status == SNTK_OK || failed) {
       *point = app_point(a, &problem, "train", id);
-      if (*point) {
-        add_result(*point, &problem, &result);
-        if (failed) app_point_fail(a, *point);
-      }
+      add_result(*point, &problem, &result);
+      if (failed) app_point_fail(a, *point);
     }
     char kept[SNTK_ERROR_CHARS];
     snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
@@ -199,10 +197,9 @@ sntk_status app_train_point(app *a, const sntk_config *config, const char *id, c
       *failure = status;
       status = SNTK_OK;
     }
-    if (status == SNTK_OK && !*point) status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
   }
   if (status != SNTK_OK) {
-    json_decref(*point);
+    sntk_record_free(*point);
     *point = NULL;
   }
   sntk_train_result_clear(&result);

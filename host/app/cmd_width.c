@@ -28,26 +28,25 @@ typedef struct search {
 
 /* ---- trials ---- */
 
-static json_t *trial_point(app *a, const app_problem *problem, const char *id, const sntk_width_trial *t) {
+static sntk_record *trial_point(app *a, const app_problem *problem, const char *id, const sntk_width_trial *t) {
   app_problem at_width = *problem;
   at_width.network.width = t->width;
-  json_t *point = app_point(a, &at_width, "width_trial", id);
-  if (!point) return NULL;
-  json_object_set_new(point, "form", json_string(t->form == SNTK_FORM_PLAIN ? "plain" : "displacement"));
-  json_object_set_new(point, "steps", json_integer(t->steps));
-  json_object_set_new(point, "converged", json_boolean(t->converged));
-  json_object_set_new(point, "kernel_kept", json_boolean(t->kernel_kept));
-  json_object_set_new(point, "loss", sntk_json_real(t->loss));
-  json_object_set_new(point, "eta", sntk_json_real(t->eta));
-  json_object_set_new(point, "eta_q_lambda", sntk_json_real(t->eta_q_lambda));
-  json_object_set_new(point, "lambda_min", sntk_json_real(t->lambda));
-  json_object_set_new(point, "lambda_max", sntk_json_real(t->lambda_max));
+  sntk_record *point = app_point(a, &at_width, "width_trial", id);
+  sntk_record_text(point, "form", t->form == SNTK_FORM_PLAIN ? "plain" : "displacement");
+  sntk_record_int(point, "steps", t->steps);
+  sntk_record_bool(point, "converged", t->converged);
+  sntk_record_bool(point, "kernel_kept", t->kernel_kept);
+  sntk_record_real(point, "loss", t->loss);
+  sntk_record_real(point, "eta", t->eta);
+  sntk_record_real(point, "eta_q_lambda", t->eta_q_lambda);
+  sntk_record_real(point, "lambda_min", t->lambda);
+  sntk_record_real(point, "lambda_max", t->lambda_max);
   app_point_dense(point, problem->data->samples * problem->network.outputs, t->lambda_max);
-  json_object_set_new(point, "lambda_min_final", sntk_json_real(t->lambda_final));
-  json_object_set_new(point, "weight_movement", sntk_json_real(t->weight_movement));
-  json_object_set_new(point, "kernel_drift", sntk_json_real(t->kernel_drift));
-  json_object_set_new(point, "updates_below_resolution", json_boolean(t->below_resolution));
-  json_object_set_new(point, "trial_seconds", sntk_json_real(t->seconds));
+  sntk_record_real(point, "lambda_min_final", t->lambda_final);
+  sntk_record_real(point, "weight_movement", t->weight_movement);
+  sntk_record_real(point, "kernel_drift", t->kernel_drift);
+  sntk_record_bool(point, "updates_below_resolution", t->below_resolution);
+  sntk_record_real(point, "trial_seconds", t->seconds);
   if (t->status != SNTK_OK) app_point_fail(a, point);
   return point;
 }
@@ -78,11 +77,12 @@ static sntk_status trial_named(search *s, const char *id, int64_t width, json_t 
   sntk_width_trial t;
   SNTK_TRY(sntk_width_try(a->ctx, &problem->network, width, problem->data->inputs, problem->data->targets,
                           problem->data->samples, &problem->train, s->ratio, &t));
-  *point = trial_point(a, problem, id, &t);
-  if (!*point) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  sntk_record *made = trial_point(a, problem, id, &t);
   app_progress_end(a); /* the line must not mix with a record on standard output */
-  const sntk_status status = app_record(a, *point);
+  const sntk_status status = app_record(a, made);
   app_progress_begin(a);
+  if (status == SNTK_OK) *point = json_incref(sntk_record_members(made));
+  sntk_record_free(made);
   return status;
 }
 
@@ -108,15 +108,18 @@ static sntk_status test_width(void *user, int64_t width, bool *suffices) {
 
 /* ---- a grid point ---- */
 
-static void set_or_null(json_t *point, const char *key, int64_t value) {
-  json_object_set_new(point, key, value > 0 ? json_integer(value) : json_null());
+static void set_or_null(sntk_record *point, const char *key, int64_t value) {
+  if (value > 0)
+    sntk_record_int(point, key, value);
+  else
+    sntk_record_null(point, key);
 }
 
 /* Copies members of a trial under new names. */
-static void copy_members(json_t *to, const json_t *trial, const char *const (*names)[2], size_t count) {
+static void copy_members(sntk_record *to, const json_t *trial, const char *const (*names)[2], size_t count) {
   for (size_t i = 0; i < count; i++) {
     json_t *value = json_object_get(trial, names[i][0]);
-    json_object_set_new(to, names[i][1], value ? json_copy(value) : json_null());
+    sntk_record_json(to, names[i][1], value ? json_copy(value) : json_null());
   }
 }
 
@@ -131,8 +134,7 @@ static sntk_status search_point(app *a, const app_problem *problem, const char *
   SNTK_TRY(sntk_width_search(a->ctx, &options, test_width, &s, &width_loss));
   s.kernel = true;
   SNTK_TRY(sntk_width_search(a->ctx, &options, test_width, &s, &width_kernel));
-  json_t *point = app_point(a, problem, "width", id);
-  if (!point) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point");
+  sntk_record *point = app_point(a, problem, "width", id);
   set_or_null(point, "width_loss", width_loss);
   set_or_null(point, "width_kernel", width_kernel);
   /* At the smallest width itself T is near the budget by construction; a few times wider it says how long training
@@ -156,14 +158,14 @@ static sntk_status search_point(app *a, const app_problem *problem, const char *
   }
   if (status == SNTK_OK) status = trial_at(&s, width_steps, &trial);
   if (status == SNTK_OK) {
-    json_object_set_new(point, "width_steps", json_integer(width_steps));
+    sntk_record_int(point, "width_steps", width_steps);
     copy_members(point, trial, at_steps, sizeof at_steps / sizeof *at_steps);
-    if (!json_is_true(json_object_get(trial, "converged"))) json_object_set_new(point, "steps", json_null());
+    if (!json_is_true(json_object_get(trial, "converged"))) sntk_record_null(point, "steps");
   }
   json_decref(trial);
-  json_object_set_new(point, "trials", json_integer(s.trials));
+  sntk_record_int(point, "trials", s.trials);
   if (status == SNTK_OK) status = app_record(a, point);
-  json_decref(point);
+  sntk_record_free(point);
   return status;
 }
 
@@ -254,7 +256,7 @@ static void theory_text(char *text, size_t size, const json_t *like, const sntk_
     snprintf(text, size, "<= %s, times lambda^-2", order);
 }
 
-static void print_fits(app *a, const json_t *points) {
+static sntk_status print_fits(app *a, const json_t *points) {
   static const char *const headers[] = {
       "activation",           "d",         "p", "sigma", "quantity", "points", "exponent in n", "95% interval", "R^2",
       "theory (upper bound)", "other axes"};
@@ -268,17 +270,18 @@ static void print_fits(app *a, const json_t *points) {
   const bool more = app_more_axes(points, shown_axes, SHOWN_AXES);
   app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   bool any = false;
-  for (size_t i = 0; i < json_array_size(points); i++) {
+  sntk_status status = SNTK_OK;
+  for (size_t i = 0; i < json_array_size(points) && status == SNTK_OK; i++) {
     const json_t *like = json_array_get(points, i);
     if (!app_first_of_law(points, i)) continue;
     sntk_power_fit fit, lambda;
     int64_t missing;
     const bool have_lambda = app_fit_law(a, points, like, "samples", "lambda_min", &lambda, &missing) == SNTK_OK;
-    for (size_t k = 0; k < sizeof quantities / sizeof *quantities; k++) {
+    for (size_t k = 0; k < sizeof quantities / sizeof *quantities && status == SNTK_OK; k++) {
       if (app_fit_law(a, points, like, "samples", quantities[k].key, &fit, &missing) != SNTK_OK) continue;
       any = true;
       if (a->options.json) {
-        app_print_record(app_fit_point("width_fit", like, "samples", quantities[k].key, &fit, missing));
+        status = app_print_record(a, app_fit_point("width_fit", like, "samples", quantities[k].key, &fit, missing));
         continue;
       }
       char theory[64] = "";
@@ -304,6 +307,7 @@ static void print_fits(app *a, const json_t *points) {
     app_table_print(table);
   }
   app_table_free(table);
+  return status;
 }
 
 /* ---- the command ---- */
@@ -351,9 +355,8 @@ static sntk_status dry_run(app *a, int64_t count) {
     sntk_config_free(config);
     SNTK_TRY(status);
   }
-  app_print_dry_run(a, owned, most, total,
-                    "if no width below width.max_width sufficed and every trial used its whole budget of steps");
-  return SNTK_OK;
+  return app_print_dry_run(a, owned, most, total,
+                           "if no width below width.max_width sufficed and every trial used its whole budget of steps");
 }
 
 static sntk_status run(app *a) {
@@ -373,13 +376,14 @@ static sntk_status run(app *a) {
   }
   app_progress_end(a);
   json_t *points = app_points(a, "width");
-  app_name_laws(points, "data.samples");
-  if (!a->options.quiet && json_array_size(points) > 0) {
+  sntk_status told = app_name_laws(a, points, "data.samples");
+  if (told == SNTK_OK && !a->options.quiet && json_array_size(points) > 0) {
     if (!a->options.json) print_points(points);
-    print_fits(a, points);
+    told = print_fits(a, points);
   }
   json_decref(points);
-  return app_run_close(a, status);
+  SNTK_TRY(app_run_close(a, status));
+  return told;
 }
 
 const app_command app_cmd_width = {

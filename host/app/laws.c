@@ -15,17 +15,19 @@
 static const char *const draw_axes[] = {"seed", "data.seed"};
 enum { DRAW_AXES = sizeof draw_axes / sizeof *draw_axes };
 
-void app_name_laws(json_t *points, const char *abscissa) {
+sntk_status app_name_laws(app *a, json_t *points, const char *abscissa) {
   const char *const apart[] = {abscissa, draw_axes[0], draw_axes[1]};
+  int failed = 0;
   for (size_t i = 0; i < json_array_size(points); i++) {
     json_t *point = json_array_get(points, i);
     char *law = app_axes(app_text(point, "id"), false, apart, 1 + DRAW_AXES);
     char *draw = app_axes(app_text(point, "id"), true, draw_axes, DRAW_AXES);
-    json_object_set_new(point, "law", json_string(law ? law : ""));
-    json_object_set_new(point, "draw", json_string(draw ? draw : ""));
+    failed |= json_object_set_new(point, "law", json_string(law)); /* a NULL is a failure to it */
+    failed |= json_object_set_new(point, "draw", json_string(draw));
     free(law);
     free(draw);
   }
+  return failed ? sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the laws") : SNTK_OK;
 }
 
 bool app_same_law(const json_t *a, const json_t *b) { return strcmp(app_text(a, "law"), app_text(b, "law")) == 0; }
@@ -116,22 +118,23 @@ sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const 
   return status;
 }
 
-json_t *app_fit_point(const char *kind, const json_t *like, const char *x, const char *y, const sntk_power_fit *fit,
-                      int64_t missing) {
-  return json_pack("{s:s, s:O, s:O, s:O, s:O, s:O, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "kind", kind, "law",
-                   json_object_get(like, "law"), "activation", json_object_get(like, "activation"), "dim",
-                   json_object_get(like, "dim"), "outputs", json_object_get(like, "outputs"), "sigma",
-                   json_object_get(like, "sigma"), "abscissa", x, "quantity", y, "points", (json_int_t)fit->points,
-                   "missing", (json_int_t)missing, "exponent", sntk_json_real(fit->exponent), "exponent_low",
-                   sntk_json_real(fit->low), "exponent_high", sntk_json_real(fit->high), "factor",
-                   sntk_json_real(fit->factor), "r_squared", sntk_json_real(fit->r_squared));
-}
-
-void app_print_record(json_t *record) {
-  char *text = record ? sntk_json_text(record) : NULL;
-  if (text) printf("%s\n", text);
-  free(text);
-  json_decref(record);
+sntk_record *app_fit_point(const char *kind, const json_t *like, const char *x, const char *y,
+                           const sntk_power_fit *fit, int64_t missing) {
+  static const char *const shared[] = {"law", "activation", "dim", "outputs", "sigma"};
+  sntk_record *record = sntk_record_create();
+  sntk_record_text(record, "kind", kind);
+  for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+    sntk_record_json(record, shared[i], json_incref(json_object_get(like, shared[i])));
+  sntk_record_text(record, "abscissa", x);
+  sntk_record_text(record, "quantity", y);
+  sntk_record_int(record, "points", fit->points);
+  sntk_record_int(record, "missing", missing);
+  sntk_record_real(record, "exponent", fit->exponent);
+  sntk_record_real(record, "exponent_low", fit->low);
+  sntk_record_real(record, "exponent_high", fit->high);
+  sntk_record_real(record, "factor", fit->factor);
+  sntk_record_real(record, "r_squared", fit->r_squared);
+  return record;
 }
 
 void app_interval_cell(app_table *table, const sntk_power_fit *fit) {
@@ -141,27 +144,28 @@ void app_interval_cell(app_table *table, const sntk_power_fit *fit) {
     app_table_cell(table, "not determined"); /* one seed, or too few draws that determine a line */
 }
 
-void app_print_laws(app *a, json_t *points, const char *kind, const char *axis, const char *x,
-                    const char *const *quantities, size_t count) {
+sntk_status app_print_laws(app *a, json_t *points, const char *kind, const char *axis, const char *x,
+                           const char *const *quantities, size_t count) {
   static const char *const headers[] = {"law of", "points", "exponent", "95% interval", "factor", "R^2", "at"};
   char title[64];
   const char *titles[sizeof headers / sizeof *headers];
   memcpy(titles, headers, sizeof headers);
   snprintf(title, sizeof title, "exponent in %s", x);
   titles[2] = title;
-  app_name_laws(points, axis);
+  SNTK_TRY(app_name_laws(a, points, axis));
   app_table *table = app_table_create((int)(sizeof headers / sizeof *headers), titles);
   bool any = false;
-  for (size_t i = 0; i < json_array_size(points); i++) {
+  sntk_status status = SNTK_OK;
+  for (size_t i = 0; i < json_array_size(points) && status == SNTK_OK; i++) {
     const json_t *like = json_array_get(points, i);
     if (!app_first_of_law(points, i)) continue;
-    for (size_t k = 0; k < count; k++) {
+    for (size_t k = 0; k < count && status == SNTK_OK; k++) {
       sntk_power_fit fit;
       int64_t missing;
       if (app_fit_law(a, points, like, x, quantities[k], &fit, &missing) != SNTK_OK) continue;
       any = true;
       if (a->options.json) {
-        app_print_record(app_fit_point(kind, like, x, quantities[k], &fit, missing));
+        status = app_print_record(a, app_fit_point(kind, like, x, quantities[k], &fit, missing));
         continue;
       }
       app_table_cell(table, "%s", quantities[k]);
@@ -181,4 +185,5 @@ void app_print_laws(app *a, json_t *points, const char *kind, const char *axis, 
     app_table_print(table);
   }
   app_table_free(table);
+  return status;
 }
