@@ -542,7 +542,7 @@ static void add_rate(app *a, sntk_record *point, const json_t *prefixes) {
   }
   sntk_power_fit fit;
   sntk_record_int(point, "prefixes", count);
-  if (used < 2 || sntk_power_law(a->ctx, x, y, group, used, 1, 1, &fit) != SNTK_OK) return;
+  if (used < 2 || sntk_power_law(a->ctx, x, y, NULL, group, used, 1, NULL, &fit) != SNTK_OK) return;
   sntk_record_real(point, "rate_exponent", fit.exponent);
   sntk_record_real(point, "rate_factor", fit.factor);
   sntk_record_real(point, "rate_r_squared", fit.r_squared);

@@ -108,8 +108,7 @@ sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const 
   char kept[SNTK_ERROR_CHARS];
   snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
   if (status == SNTK_OK)
-    status = sntk_power_law(a->ctx, abscissas, values, group, used, groups,
-                            (uint64_t)sntk_config_int(a->config, "seed"), fit);
+    status = sntk_power_law(a->ctx, abscissas, values, NULL, group, used, groups, NULL, fit);
   if (status != SNTK_OK) sntk_fail(a->ctx, status, "%s", kept);
   free(abscissas);
   free(values);

@@ -1,6 +1,6 @@
 /**
  * @file width.c
- * @brief Trials at one width, the search for the smallest that suffices, and power laws.
+ * @brief Trials at one width, and the search for the smallest that suffices.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +10,6 @@
 #include <stdlib.h>
 
 #include "engine/engine.h"
-#include "softntk/rng.h"
 
 /* Kernel figures at W0 and at the end only. */
 static const int64_t KERNEL_AT_ENDS = INT64_MAX;
@@ -89,98 +88,4 @@ sntk_status sntk_width_search(sntk_context *ctx, const sntk_width_options *o, sn
   }
   *width = high;
   return SNTK_OK;
-}
-
-/* ---- power laws ---- */
-
-enum { RESAMPLES = 2000 };
-
-typedef struct line {
-  double slope, intercept, r_squared;
-  bool determined; /* at least two distinct x */
-} line;
-
-/* Least squares of y on x with weights: how often each pair was drawn. */
-static line fit_line(const double *x, const double *y, const int64_t *weight, int64_t count) {
-  double w = 0.0, mx = 0.0, my = 0.0;
-  for (int64_t j = 0; j < count; j++) {
-    w += (double)weight[j];
-    mx += (double)weight[j] * x[j];
-    my += (double)weight[j] * y[j];
-  }
-  mx /= w;
-  my /= w;
-  double xx = 0.0, xy = 0.0, yy = 0.0;
-  for (int64_t j = 0; j < count; j++) {
-    xx += (double)weight[j] * (x[j] - mx) * (x[j] - mx);
-    xy += (double)weight[j] * (x[j] - mx) * (y[j] - my);
-    yy += (double)weight[j] * (y[j] - my) * (y[j] - my);
-  }
-  line fit = {.determined = w > 0.0 && xx > 1e-12 * w};
-  if (!fit.determined) return fit;
-  fit.slope = xy / xx;
-  fit.intercept = my - fit.slope * mx;
-  fit.r_squared = yy > 0.0 ? xy * xy / (xx * yy) : 1.0;
-  return fit;
-}
-
-static int ascending(const void *a, const void *b) {
-  const double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-sntk_status sntk_power_law(sntk_context *ctx, const double *x, const double *y, const int64_t *group, int64_t count,
-                           int64_t groups, uint64_t seed, sntk_power_fit *fit) {
-  *fit = (sntk_power_fit){.points = count, .exponent = NAN, .factor = NAN, .low = NAN, .high = NAN, .r_squared = NAN};
-  if (count < 2 || groups < 1) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a power law needs at least two points");
-  for (int64_t j = 0; j < count; j++)
-    if (!(x[j] > 0.0 && y[j] > 0.0 && isfinite(x[j]) && isfinite(y[j])) || group[j] < 0 || group[j] >= groups)
-      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a power law needs positive values: pair %lld is (%g, %g)", (long long)j,
-                       x[j], y[j]);
-  double *logs = NULL, *slopes = NULL;
-  int64_t *weights = NULL;
-  sntk_status status = sntk_alloc(ctx, "logarithms", 2 * count, sizeof *logs, (void **)&logs);
-  if (status == SNTK_OK) status = sntk_alloc(ctx, "bootstrap", RESAMPLES, sizeof *slopes, (void **)&slopes);
-  if (status == SNTK_OK)
-    status = sntk_alloc(ctx, "bootstrap", sntk_size_add(count, groups), sizeof *weights, (void **)&weights);
-  if (status != SNTK_OK) goto cleanup;
-  double *const lx = logs, *const ly = logs + count;
-  int64_t *const drawn = weights + count;
-  for (int64_t j = 0; j < count; j++) {
-    lx[j] = log(x[j]);
-    ly[j] = log(y[j]);
-    weights[j] = 1;
-  }
-  const line best = fit_line(lx, ly, weights, count);
-  if (!best.determined) {
-    status = sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a power law needs at least two distinct abscissas");
-    goto cleanup;
-  }
-  fit->exponent = best.slope;
-  fit->factor = exp(best.intercept);
-  fit->r_squared = best.r_squared;
-  int64_t used = 0, present = 0;
-  for (int64_t g = 0; g < groups; g++) drawn[g] = 0;
-  for (int64_t j = 0; j < count; j++) drawn[group[j]] = 1;
-  for (int64_t g = 0; g < groups; g++) present += drawn[g];
-  for (uint64_t b = 0; b < RESAMPLES && present > 1; b++) {
-    for (int64_t g = 0; g < groups; g++) drawn[g] = 0;
-    for (int64_t g = 0; g < groups; g++) {
-      const double u = sntk_rng_uniform(seed, SNTK_STREAM_BOOTSTRAP, b * (uint64_t)groups + (uint64_t)g);
-      drawn[(int64_t)(u * (double)groups)]++;
-    }
-    for (int64_t j = 0; j < count; j++) weights[j] = drawn[group[j]];
-    const line resampled = fit_line(lx, ly, weights, count);
-    if (resampled.determined) slopes[used++] = resampled.slope;
-  }
-  if (used >= RESAMPLES / 2) { /* else too few draws determine a line for percentiles to mean anything */
-    qsort(slopes, (size_t)used, sizeof *slopes, ascending);
-    fit->low = slopes[(int64_t)(0.025 * (double)(used - 1))];
-    fit->high = slopes[(int64_t)ceil(0.975 * (double)(used - 1))];
-  }
-cleanup:
-  free(weights);
-  free(slopes);
-  free(logs);
-  return status;
 }

@@ -29,7 +29,6 @@ typedef enum sntk_stream {
   SNTK_STREAM_TEACHER_WEIGHTS = 4, /**< as WEIGHTS, for teacher targets */
   SNTK_STREAM_TEACHER_SIGNS = 5,   /**< as SIGNS, for teacher targets */
   SNTK_STREAM_KRYLOV = 6,          /**< start vectors of eigenvalue iterations */
-  SNTK_STREAM_BOOTSTRAP = 7,       /**< resampling for confidence intervals */
   SNTK_STREAM_DIRECTIONS = 8       /**< random directions of perturbations, as WEIGHTS of single neurons */
 } sntk_stream;
 

@@ -71,23 +71,73 @@ typedef sntk_status (*sntk_width_test_fn)(void *user, int64_t width, bool *suffi
 SNTK_API sntk_status sntk_width_search(sntk_context *ctx, const sntk_width_options *options, sntk_width_test_fn test,
                                        void *user, int64_t *width);
 
+/** @brief What a value in a fit stands for. */
+typedef enum sntk_censoring {
+  SNTK_CENSORED_ABOVE = -1, /**< the truth is at most y: it was not looked for below */
+  SNTK_CENSORED_NOT = 0,    /**< y itself */
+  SNTK_CENSORED_BELOW = 1   /**< the truth is more than y: nothing up to y sufficed */
+} sntk_censoring;
+
+/** @brief How an exponent and its interval were found. */
+typedef enum sntk_power_method {
+  SNTK_POWER_SLOPES = 0, /**< mean of the seeds' own least-squares slopes */
+  SNTK_POWER_LIKELIHOOD  /**< maximum likelihood with censored values, jackknife over the seeds */
+} sntk_power_method;
+
 /** @brief A fitted power law y = factor x^exponent. */
 typedef struct sntk_power_fit {
-  int64_t points; /**< pairs used */
+  int64_t points;           /**< pairs given, censored ones among them */
+  int64_t censored;         /**< of which y is a bound */
+  int64_t seeds;            /**< groups that determine an exponent: the interval has seeds - 1 degrees of freedom */
+  sntk_power_method method; /**< LIKELIHOOD where a value is censored */
   double exponent, factor;
-  double low, high; /**< 95% bootstrap interval of the exponent; NaN with fewer than two seeds */
-  double r_squared;
+  double low, high; /**< 95% Student t interval about the exponent; NaN with fewer than two seeds */
+  double r_squared; /**< of the law through the values that are not censored */
 } sntk_power_fit;
 
 /**
- * @brief Least squares of log y on log x, with a percentile bootstrap that resamples whole groups (seeds).
- * @param[in] x, y  count positive values.
- * @param[in] group Group of each pair, in [0, groups): pairs of a group are drawn together.
- * @param[in] seed  Of the resampling; the same seed gives the same interval.
- * @return SNTK_OK; SNTK_ERR_ARGUMENT with fewer than two distinct x, or values that are not positive; SNTK_ERR_MEMORY.
+ * @brief The exponent of a power law, with its interval over groups (seeds).
+ *
+ * Without censored values: the mean of the groups' own least-squares slopes of log y on log x, and mean +- t s / sqrt k
+ * with Student's t of k - 1 degrees of freedom and the slopes' standard deviation s. Points of one group are not
+ * independent (one seed, one set of data); slopes of different groups are, however much their offsets, exponents and
+ * numbers of points differ, and t intervals of independent normal estimates of unequal variance hold at least their
+ * level. A group without two distinct x has no slope and is left out.
+ *
+ * With censored values: leaving them out would bend the exponent towards 0, since it is the large values that are
+ * missing. Instead log y = offset of its group + exponent log x + normal noise, by maximum likelihood (Tobit), where
+ * a censored value contributes the probability of lying beyond its bound. Offsets of groups cancel; a group whose
+ * values are all censored tells nothing. The interval is the jackknife's: the pseudo-values k fit - (k - 1) fit
+ * without group g take the place of the slopes, and equal them where nothing is censored and all groups have the same
+ * x. That the exponents of the groups differ is not in the likelihood, only in the interval.
+ *
+ * @param[in]  x, y      count positive values.
+ * @param[in]  censored  What each y stands for; NULL: nothing is censored.
+ * @param[in]  group     Group of each pair, in [0, groups).
+ * @param[out] exponents Each group's slope or pseudo-value, NaN where it has none; NULL: not wanted.
+ * @return SNTK_OK; SNTK_ERR_ARGUMENT where no group has two distinct x with values that are not censored, or values are
+ *         not positive; SNTK_ERR_MEMORY.
+ * @note Deterministic: nothing is resampled.
  */
-SNTK_API sntk_status sntk_power_law(sntk_context *ctx, const double *x, const double *y, const int64_t *group,
-                                    int64_t count, int64_t groups, uint64_t seed, sntk_power_fit *fit);
+SNTK_API sntk_status sntk_power_law(sntk_context *ctx, const double *x, const double *y, const sntk_censoring *censored,
+                                    const int64_t *group, int64_t count, int64_t groups, double *exponents,
+                                    sntk_power_fit *fit);
+
+/** @brief A mean with its interval. */
+typedef struct sntk_interval {
+  int64_t count;          /**< values that are not NaN */
+  double mean, low, high; /**< 95%; the ends NaN with fewer than two values, the mean with none */
+} sntk_interval;
+
+/** @brief Student's t interval of the mean of independent values; NaN values are left out. */
+SNTK_API sntk_interval sntk_mean_interval(const double *values, int64_t count);
+
+/**
+ * @brief The quantile of Student's t distribution.
+ * @param[in] p       Probability in (0, 1); NaN outside. Accurate to 1e-9 (relative) for p in [1e-6, 1 - 1e-6].
+ * @param[in] freedom Degrees of freedom, >= 1; NaN below.
+ */
+SNTK_API double sntk_student_quantile(double p, int64_t freedom);
 
 #ifdef __cplusplus
 }
