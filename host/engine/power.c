@@ -90,11 +90,11 @@ typedef struct points {
   const sntk_censoring *censored; /* NULL: none is */
   const int64_t *group;
   int64_t count, groups;
-  double *x, *y;          /* logarithms */
-  double *z;              /* y, or what is expected of it beyond its bound */
-  double *exponents;      /* groups: slopes or pseudo-values */
+  double *x, *y;           /* logarithms */
+  double *z;               /* y, or what is expected of it beyond its bound */
+  double *exponents;       /* groups: slopes or pseudo-values */
   double *mean_x, *mean_z; /* groups */
-  int64_t *members;       /* groups: points in use, 0: the group is left out */
+  int64_t *members;        /* groups: points in use, 0: the group is left out */
 } points;
 
 static sntk_censoring censoring(const points *p, int64_t j) { return p->censored ? p->censored[j] : SNTK_CENSORED_NOT; }
