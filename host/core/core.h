@@ -67,6 +67,11 @@ sntk_status sntk_alloc(sntk_context *ctx, const char *what, int64_t count, size_
  * less. */
 int64_t sntk_host_memory(void);
 
+/* Bytes of memory that the process has now, and the most that it has had: its resident set, as Slurm's MaxRSS and
+ * time(1) count it. 0 where the system does not say. */
+int64_t sntk_host_resident(void);
+int64_t sntk_host_peak(void);
+
 /* Bytes of host memory that may be planned for: the limit given, else what the process may still take. */
 int64_t sntk_host_budget(const sntk_context *ctx);
 
