@@ -226,6 +226,16 @@ static inline void sntk_merge(double *max, double *sum, double *t, double max2, 
 /* Opens a backend by name; the registry's list is backends.def. */
 sntk_status sntk_backend_find(sntk_context *ctx, const char *name, const sntk_backend **backend);
 
+enum { SNTK_MAX_THREADS = 4096 };
+
+/* threads.c. Makes `wanted` (0: OMP_NUM_THREADS, else all processors) the number of host threads of OpenMP and of the
+ * linear algebra library, once it is certain that they can be had: SNTK_ERR_ARGUMENT for a number that nobody means,
+ * SNTK_ERR_MEMORY where there is no room. Before the first call of either. */
+sntk_status sntk_threads_open(sntk_context *ctx, int wanted, int *threads);
+
+/* Is SOFTNTK_ISA a word that is known (SNTK_ERR_ARGUMENT) and that the processor can follow (SNTK_ERR_BACKEND)? */
+sntk_status sntk_isa_check(sntk_context *ctx);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,11 +7,12 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backends/backend.h"
 #include "softntk/version.h"
@@ -30,13 +31,21 @@ static const sntk_backend *const table[] = {
 
 enum { PATH_CHARS = 4096 };
 
-/* The folder of the program or library that this code is part of; "" where the loader does not say. */
+/* The folder of the file that this code was mapped from, by the kernel's word: what the loader says of a program is its
+ * argv[0], and of a library it may be relative to a working directory that is another by now. "" where it is unknown.
+ */
 static void own_folder(char *folder, size_t size) {
-  Dl_info info;
+  FILE *maps = fopen("/proc/self/maps", "r");
+  char line[PATH_CHARS + 128];
+  const uintptr_t here = (uintptr_t)(const void *)table;
   folder[0] = '\0';
-  if (!dladdr((const void *)table, &info) || !info.dli_fname) return;
-  const char *slash = strrchr(info.dli_fname, '/');
-  if (slash) snprintf(folder, size, "%.*s", (int)(slash - info.dli_fname), info.dli_fname);
+  while (maps && !folder[0] && fgets(line, sizeof line, maps)) {
+    uintptr_t low, high;
+    const char *path = strchr(line, '/'), *slash = strrchr(line, '/');
+    if (!path || sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &low, &high) != 2 || here < low || here >= high) continue;
+    snprintf(folder, size, "%.*s", (int)(slash - path), path);
+  }
+  if (maps) fclose(maps);
 }
 
 /* Beside this code (build tree, library), where the install puts it seen from the program, or anywhere on the loader's
@@ -48,9 +57,7 @@ static void *open_module(char *reason, size_t size) {
   const char *const beside[] = {".", SNTK_LIBRARY_FROM_PROGRAM};
   for (size_t i = 0; i < sizeof beside / sizeof *beside && folder[0]; i++) {
     snprintf(path, sizeof path, "%s/%s/%s", folder, beside[i], name);
-    FILE *there = fopen(path, "rb");
-    if (!there) continue;
-    fclose(there);
+    if (access(path, F_OK) != 0) continue;
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!module) snprintf(reason, size, "%s", dlerror());
     return module; /* a module that is there and does not load is the answer, not another one's absence */
@@ -103,6 +110,9 @@ static sntk_status open_backend(sntk_context *ctx, const char *name) {
   if (ctx->tensor_cores && !backend->tensor_cores)
     return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend %s has no tensor cores; use tensor_cores false, or --backend cuda",
                      name);
+  int library; /* eigenvalues are the host's whatever the backend; the cpu backend has the context's own threads there
+                */
+  if (backend != table[0]) SNTK_TRY(sntk_threads_open(ctx, 0, &library));
   SNTK_TRY(backend->open(ctx, ctx->device));
   ctx->backend = backend;
   return SNTK_OK;
@@ -124,10 +134,11 @@ sntk_status sntk_context_open(sntk_context *ctx, const sntk_context_options *opt
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "this context has backend %s open already", ctx->backend->name);
   if (options->device < 0)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "device %d is negative; devices count from 0", options->device);
-  if (options->threads < 0)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%d threads: use a positive number, or 0 for all processors",
-                     options->threads);
+  if (options->threads < 0 || options->threads > SNTK_MAX_THREADS)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%d threads: use a number from 1 to %d, or 0 for all processors",
+                     options->threads, (int)SNTK_MAX_THREADS);
   if (options->memory_limit < 0) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "the memory limit is negative");
+  SNTK_TRY(sntk_isa_check(ctx));
   ctx->threads = options->threads;
   ctx->memory_limit = options->memory_limit;
   ctx->device = options->device;

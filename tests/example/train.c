@@ -2,7 +2,9 @@
  * @file train.c
  * @brief The library from C: train a wide softmax network and look at its kernel.
  *
- *   cc -std=c11 train.c $(pkg-config --cflags --libs softntk) -o train && ./train
+ *   cc -std=c11 train.c $(pkg-config --cflags --libs softntk) -Wl,-rpath,$(pkg-config --variable=libdir softntk) -o train && ./train
+ *
+ * (The run path finds a library in a prefix of its own; PKG_CONFIG_PATH=PREFIX/lib/pkgconfig finds softntk.pc there.)
  *
  * SPDX-License-Identifier: MIT
  */

@@ -570,6 +570,7 @@ static const char *const isas[] = {"portable", "avx2", "avx512"};
 static sntk_context *open_isa(const char *isa, int threads) {
   char text[64];
   assert_int_equal(setenv("SOFTNTK_ISA", isa, 1), 0);
+  if (!sntk_cpu_kernels_pick()) return NULL;
   sntk_context *ctx = open_context("cpu", threads);
   snprintf(text, sizeof text, "%s kernels", isa);
   if (strstr(sntk_context_device(ctx), text)) return ctx;
@@ -698,7 +699,7 @@ static const sntk_cpu_kernels *pick(const char *isa) {
   assert_int_equal(setenv("SOFTNTK_ISA", isa, 1), 0);
   const sntk_cpu_kernels *kernels = sntk_cpu_kernels_pick();
   unsetenv("SOFTNTK_ISA");
-  return strcmp(kernels->name, isa) == 0 ? kernels : NULL;
+  return kernels && strcmp(kernels->name, isa) == 0 ? kernels : NULL;
 }
 
 /* Distance in units of the last place that a number of this size has in the type, subnormals included. */

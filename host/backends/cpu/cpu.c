@@ -81,13 +81,11 @@ static void processor_name(char *text, size_t size) {
 
 static sntk_status cpu_open(sntk_context *ctx, int device) {
   if (device != 0) return sntk_fail(ctx, SNTK_ERR_DEVICE, "backend cpu has no device %d; use device 0", device);
+  SNTK_TRY(sntk_threads_open(ctx, ctx->threads, &ctx->threads));
   cpu_state *state = calloc(1, sizeof *state);
   if (!state) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for the cpu backend");
   state->kernels = sntk_cpu_kernels_pick();
   ctx->backend_state = state;
-  if (ctx->threads == 0) ctx->threads = omp_get_max_threads();
-  omp_set_num_threads(ctx->threads);
-  openblas_set_num_threads(ctx->threads);
   char name[128];
   processor_name(name, sizeof name);
   /* openblas_get_parallel: 0 serial, 1 its own threads, 2 OpenMP. */

@@ -77,7 +77,7 @@ typedef struct sntk_cpu_kernels {
   } multiply_adds[2]; /* by sntk_precision */
 } sntk_cpu_kernels;
 
-/* The best table for this processor. */
+/* The best table for this processor, or that of SOFTNTK_ISA; NULL where sntk_isa_check refuses it. */
 const sntk_cpu_kernels *sntk_cpu_kernels_pick(void);
 
 #endif
