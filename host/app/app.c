@@ -434,7 +434,8 @@ sntk_status app_run_open(app *a) {
                                   .name = sntk_context_device(a->ctx),
                                   .threads = sntk_context_threads(a->ctx),
                                   .emulated = sntk_context_emulated(a->ctx)};
-  sntk_run_set_device(a->run, &device);
+  const sntk_status described = sntk_run_set_device(a->ctx, a->run, &device);
+  if (described != SNTK_OK) return app_run_close(a, described);
   if (sntk_run_notice(a->run)) fprintf(stderr, "softntk: note: %s\n", sntk_run_notice(a->run));
   app_progress_begin(a);
   return SNTK_OK;

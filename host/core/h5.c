@@ -3,7 +3,7 @@
  * @brief run.h5: contiguous, uncompressed datasets in a temporary file that takes the name only when it is whole.
  *
  * Appending to an HDF5 file in place is not safe against a kill (its metadata live in a cache), so a file is written
- * once, synced and renamed. The temporary name is fixed: what a killed writer left is overwritten by the next, and the
+ * once, synced and renamed. The temporary name is fixed: what a killed writer left is removed by the next, and the
  * run's lock keeps two writers apart.
  *
  * SPDX-License-Identifier: MIT
@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/files.h"
 #include "core/output.h"
 
 /* H5Pset_file_locking came with 1.10.7 and 1.12.1. */
@@ -30,7 +31,7 @@ enum { FILE_RECORD_BYTES = 16384, DATASET_RECORD_BYTES = 8192 };
 
 struct sntk_h5 {
   char *path, *temporary;
-  int fd; /* of the temporary file, beside HDF5's own */
+  int fd; /* HDF5's own of the temporary file, once more */
   int64_t reserved;
   hid_t file;
   bool failed; /* a write failed: the file must not take the name */
@@ -97,13 +98,20 @@ static void h5_free(sntk_h5 *file) {
   free(file);
 }
 
-static sntk_status create_file(sntk_context *ctx, sntk_h5 *file) {
-  file->fd = open(file->temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+/* Is there room for a file at all? HDF5 must not find out, see above. */
+static sntk_status try_room(sntk_context *ctx, sntk_h5 *file) {
+  file->fd = sntk_file_create(file->temporary);
   if (file->fd < 0)
     return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot create %s: %s", file->path, file->temporary, strerror(errno));
-  SNTK_TRY(reserve(ctx, file, FILE_RECORD_BYTES));
-  const quiet before = quiet_begin();
-  sntk_status status = SNTK_OK;
+  const sntk_status status = reserve(ctx, file, FILE_RECORD_BYTES);
+  close(file->fd);
+  file->fd = -1;
+  file->reserved = 0;
+  unlink(file->temporary);
+  return status;
+}
+
+static hid_t unlocked_access(void) {
   const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
 #if HAVE_FILE_LOCKING_PROPERTY
   const bool unlocked = access >= 0 && H5Pset_file_locking(access, false, true) >= 0;
@@ -111,14 +119,30 @@ static sntk_status create_file(sntk_context *ctx, sntk_h5 *file) {
   const bool unlocked = access >= 0 && setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1) == 0;
 #endif
   /* strong: the file closes even where an identifier leaked */
-  if (!unlocked || H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0 ||
-      (file->file = H5Fcreate(file->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access)) < 0)
+  if (unlocked && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0) return access;
+  if (access >= 0) H5Pclose(access);
+  return H5I_INVALID_HID;
+}
+
+static sntk_status create_file(sntk_context *ctx, sntk_h5 *file) {
+  SNTK_TRY(try_room(ctx, file));
+  const quiet before = quiet_begin();
+  sntk_status status = SNTK_OK;
+  sntk_standard standard;
+  void *descriptor = NULL;
+  sntk_standard_hold(&standard);
+  const hid_t access = unlocked_access();
+  /* exclusive: it neither follows a link nor empties a file that another process puts there meanwhile */
+  if (access < 0 || (file->file = H5Fcreate(file->temporary, H5F_ACC_EXCL, H5P_DEFAULT, access)) < 0 ||
+      H5Fget_vfd_handle(file->file, access, &descriptor) < 0)
     status = h5_fail(ctx, file, "create ", file->temporary);
+  else if ((file->fd = fcntl(*(const int *)descriptor, F_DUPFD_CLOEXEC, 3)) < 0)
+    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot create %s: %s", file->path, file->temporary, strerror(errno));
+  sntk_standard_release(&standard);
+  if (file->file >= 0 && file->fd < 0) unlink(file->temporary);
   if (access >= 0) H5Pclose(access);
   quiet_end(before);
-  if (status != SNTK_OK) return status;
-  file->reserved = 0; /* creation emptied the file */
-  return reserve(ctx, file, FILE_RECORD_BYTES);
+  return status == SNTK_OK ? reserve(ctx, file, FILE_RECORD_BYTES) : status;
 }
 
 sntk_status sntk_h5_create(sntk_context *ctx, const char *path, sntk_h5 **out) {
@@ -265,8 +289,9 @@ sntk_status sntk_h5_close(sntk_context *ctx, sntk_h5 *file, bool commit) {
   if (file->file >= 0 && H5Fclose(file->file) < 0 && commit && status == SNTK_OK)
     status = h5_fail(ctx, file, "write ", file->temporary);
   quiet_end(before);
-  if (commit && status == SNTK_OK) status = sntk_replace_file(ctx, file->temporary, file->path);
-  if (file->fd >= 0 && (!commit || status != SNTK_OK)) unlink(file->temporary);
+  if (commit && status == SNTK_OK) status = sntk_replace_file(ctx, file->fd, file->temporary, file->path);
+  if (file->fd >= 0 && (!commit || status != SNTK_OK) && sntk_file_is_at(file->fd, file->temporary))
+    unlink(file->temporary);
   h5_free(file);
   return status;
 }

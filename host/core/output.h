@@ -17,8 +17,19 @@
 /* A JSON real, or null where the value is not finite. New reference. */
 json_t *sntk_json_real(double value);
 
+/* From a call of the first, the second tells whether memory of jansson's failed in this thread. Its own results do not
+ * tell: it drops members and characters, and goes on. */
+void sntk_json_watch(void);
+bool sntk_json_lost(void);
+
+/* A JSON object or array without duplicate keys, whole; new reference. NULL where the text is not JSON (*error says
+ * why) or, if sntk_json_lost(), for want of memory. */
+json_t *sntk_json_parse(const char *text, size_t length, json_error_t *error);
+
 /* Compact text with %.17g reals and keys in insertion order; free with free(). NULL without memory. */
 char *sntk_json_text(const json_t *value);
+/* The same over indented lines. */
+char *sntk_json_lines(const json_t *value);
 
 /* sntk_run_add for a json_t; does not take the reference. */
 sntk_status sntk_run_add_json(sntk_context *ctx, sntk_run *run, const json_t *point);
@@ -32,15 +43,12 @@ typedef struct sntk_run_device {
 
 /* Member "device" of run.json from its next rewrite (sntk_run_close) on; until then the context's backend, if one is
  * open. */
-void sntk_run_set_device(sntk_run *run, const sntk_run_device *device);
+sntk_status sntk_run_set_device(sntk_context *ctx, sntk_run *run, const sntk_run_device *device);
 
 /* For a run that could not begin (a setting or a file was wrong, memory short): removes what opening made, so that the
  * corrected command starts afresh, and frees the run. False, and nothing done, where the run has points, is a shard, or
  * was there before. */
 bool sntk_run_discard(sntk_run *run);
-
-/* Puts a finished temporary file of the same directory in the place of `path`: sync, rename, sync of the directory. */
-sntk_status sntk_replace_file(sntk_context *ctx, const char *temporary, const char *path);
 
 /* run.h5: written to a temporary file beside `path`, synced and renamed by sntk_h5_close with commit true, removed
  * otherwise (also where an earlier write failed). One writer a path at a time: the run's lock sees to it. The disk's

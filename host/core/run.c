@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "core/files.h"
 #include "core/output.h"
 #include "softntk/version.h"
 
@@ -49,129 +49,26 @@ struct sntk_run {
   char *notice;
   bool describes;   /* shard 0: run.json is ours */
   bool ours;        /* not sharded, and nothing was there when it was opened */
+  bool made;        /* the directory was not there */
   json_t *document; /* run.json */
   double wall_before, started;
   name_list files;
   run_point *points;
   int64_t count, capacity;
-  json_t *index; /* "kind\037id" -> number of the point */
+  json_t *index; /* kind -> id -> number of the point: looked up without memory of its own */
+  int64_t twice; /* lines that repeat another of their file */
   int fd;
+  bool locked;    /* false where the file system has no locks */
   int64_t length; /* bytes of whole lines in our file */
-  bool torn;      /* bytes beyond `length` could not be cut off yet */
+  bool torn;      /* up to torn_bytes beyond `length` could not be cut off yet */
+  size_t torn_bytes;
 };
-
-/* printf into memory of its own; NULL without memory. */
-static char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static char *format_text(const char *format, ...) {
-  va_list args, again;
-  va_start(args, format);
-  va_copy(again, args);
-  const int length = vsnprintf(NULL, 0, format, args);
-  va_end(args);
-  char *text = length < 0 ? NULL : malloc((size_t)length + 1);
-  if (text) vsnprintf(text, (size_t)length + 1, format, again);
-  va_end(again);
-  return text;
-}
 
 static sntk_status out_of_memory(sntk_context *ctx, const char *path) {
   return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory for the run's records", path);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
-
-/* Makes the directory entry of `path` durable. */
-static sntk_status sync_parent(sntk_context *ctx, const char *path) {
-  const char *slash = strrchr(path, '/');
-  char *parent = !slash          ? format_text(".")
-                 : slash == path ? format_text("/")
-                                 : format_text("%.*s", (int)(slash - path), path);
-  if (!parent) return out_of_memory(ctx, path);
-  sntk_status status = SNTK_OK;
-  const int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  /* EINVAL: a file system that cannot sync a directory */
-  if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
-    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot sync the directory: %s", parent, strerror(errno));
-  if (fd >= 0) close(fd);
-  free(parent);
-  return status;
-}
-
-sntk_status sntk_replace_file(sntk_context *ctx, const char *temporary, const char *path) {
-  const int fd = open(temporary, O_RDWR | O_CLOEXEC);
-  if (fd < 0 || fsync(fd) != 0) {
-    sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot sync it: %s", temporary, strerror(errno));
-    if (fd >= 0) close(fd);
-    return SNTK_ERR_IO;
-  }
-  close(fd);
-  if (rename(temporary, path) != 0)
-    return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot rename %s to it: %s", path, temporary, strerror(errno));
-  return sync_parent(ctx, path);
-}
-
-static bool is_directory(const char *path) {
-  struct stat info;
-  return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-static sntk_status make_directories(sntk_context *ctx, const char *directory) {
-  char *path = format_text("%s", directory);
-  if (!path) return out_of_memory(ctx, directory);
-  sntk_status status = SNTK_OK;
-  for (char *end = path + 1; status == SNTK_OK; end++) {
-    if (*end != '\0' && *end != '/') continue;
-    const char kept = *end;
-    *end = '\0';
-    const int error = mkdir(path, 0777) == 0 ? 0 : errno;
-    if (error == 0)
-      status = sync_parent(ctx, path);
-    else if (!is_directory(path))
-      status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot make the directory: %s", path,
-                         error == EEXIST ? "a file of that name is there; give another --out" : strerror(error));
-    if (kept == '\0') break;
-    *end = kept;
-  }
-  free(path);
-  return status;
-}
-
-/* All of a file, with a NUL after it; errors name `path`. */
-static sntk_status read_whole(sntk_context *ctx, int fd, const char *path, char **text, int64_t *length) {
-  struct stat info;
-  *text = NULL;
-  *length = 0;
-  if (fstat(fd, &info) != 0) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot read it: %s", path, strerror(errno));
-  if (!S_ISREG(info.st_mode)) return sntk_fail(ctx, SNTK_ERR_IO, "%s: it is no regular file", path);
-  char *bytes = malloc((size_t)info.st_size + 1);
-  if (!bytes) return out_of_memory(ctx, path);
-  while (*length < info.st_size) {
-    const ssize_t got = pread(fd, bytes + *length, (size_t)(info.st_size - *length), (off_t)*length);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      free(bytes);
-      return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot read it: %s", path, strerror(errno));
-    }
-    if (got == 0) break; /* another shard's writer cut off a torn tail meanwhile */
-    *length += got;
-  }
-  bytes[*length] = '\0';
-  *text = bytes;
-  return SNTK_OK;
-}
-
-/* True once all is written; false with errno. */
-static bool write_whole(int fd, const char *text, size_t size) {
-  size_t done = 0;
-  while (done < size) {
-    const ssize_t put = write(fd, text + done, size - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return false;
-    done += (size_t)put;
-  }
-  return true;
-}
 
 static bool sync_data(int fd) {
   while (fdatasync(fd) != 0)
@@ -222,7 +119,7 @@ static sntk_status list_points(sntk_context *ctx, const char *directory, name_li
       }
       list->names = names;
     }
-    if (!(list->names[list->count] = format_text("%s", entry->d_name))) {
+    if (!(list->names[list->count] = sntk_format("%s", entry->d_name))) {
       status = out_of_memory(ctx, directory);
       break;
     }
@@ -255,17 +152,14 @@ static const char *point_flaw(const json_t *point, const char **kind, const char
   return NULL;
 }
 
-/* \037 is in no kind or id, so the pair can be told from the key. */
-static char *index_key(const char *kind, const char *id) { return format_text("%s\037%s", kind, id); }
-
-static run_point *lookup(const sntk_run *run, const char *key) {
-  const json_t *number = json_object_get(run->index, key);
+static run_point *lookup(const sntk_run *run, const char *kind, const char *id) {
+  const json_t *number = json_object_get(json_object_get(run->index, kind), id);
   return number ? &run->points[json_integer_value(number)] : NULL;
 }
 
 /* Takes `text` on success. */
-static sntk_status remember(sntk_context *ctx, sntk_run *run, const char *key, char *text, const char *file,
-                            int64_t line) {
+static sntk_status remember(sntk_context *ctx, sntk_run *run, const char *kind, const char *id, char *text,
+                            const char *file, int64_t line) {
   if (run->count == run->capacity) {
     const int64_t capacity = 2 * run->capacity + 64;
     run_point *points = realloc(run->points, (size_t)capacity * sizeof *points);
@@ -273,9 +167,17 @@ static sntk_status remember(sntk_context *ctx, sntk_run *run, const char *key, c
     run->points = points;
     run->capacity = capacity;
   }
-  if (json_object_set_new(run->index, key, json_integer(run->count)) != 0) return out_of_memory(ctx, run->own_path);
+  json_t *ids = json_object_get(run->index, kind);
+  if (!ids && json_object_set_new(run->index, kind, ids = json_object()) != 0) return out_of_memory(ctx, run->own_path);
+  if (json_object_set_new(ids, id, json_integer(run->count)) != 0) return out_of_memory(ctx, run->own_path);
   run->points[run->count++] = (run_point){text, file, line, file};
   return SNTK_OK;
+}
+
+/* The point remembered last; its text is not freed. */
+static void forget_last(sntk_run *run, const char *kind, const char *id) {
+  json_object_del(json_object_get(run->index, kind), id);
+  run->count--;
 }
 
 static bool ends_in(const char *text, const char *suffix) {
@@ -317,58 +219,58 @@ static bool checksum_holds(const char *line, int64_t size) {
   return memcmp(line + size - CHECKSUM_CHARS, member, CHECKSUM_CHARS) == 0;
 }
 
-/* A line whose checksum holds. Its body is changed: the closing brace is put where the checksum began. */
-static sntk_status take_line(sntk_context *ctx, sntk_run *run, char *body, size_t size, const char *file,
-                             int64_t line) {
-  sntk_status status = SNTK_OK;
-  const char *kind = NULL, *id = NULL;
-  char *key = NULL, *text = NULL;
-  json_t *before = NULL;
+/* The point that a line repeats: of another file, or of the same one where two processes wrote to it at once. */
+static sntk_status take_again(sntk_context *ctx, sntk_run *run, run_point *known, const json_t *point, const char *file,
+                              int64_t line) {
   json_error_t error;
-  body[size++] = '}';
-  json_t *point = json_loadb(body, size, JSON_REJECT_DUPLICATES, &error);
-  const char *flaw = point ? point_flaw(point, &kind, &id) : error.text;
-  if (flaw) {
-    status = sntk_fail(ctx, SNTK_ERR_DATA, "%s/%s:%lld: the point %s%s", run->directory, file, (long long)line,
-                       point ? "" : "is not JSON: ", flaw);
-    goto cleanup;
-  }
-  if (!(key = index_key(kind, id)) || !(text = format_text("%.*s", (int)size, body))) {
-    status = out_of_memory(ctx, run->own_path);
-    goto cleanup;
-  }
-  run_point *known = lookup(run, key);
-  if (!known) {
-    status = remember(ctx, run, key, text, file, line);
-    if (status == SNTK_OK) text = NULL;
-    goto cleanup;
-  }
-  if (known->seen == file) {
-    status =
-        sntk_fail(ctx, SNTK_ERR_DATA, "%s/%s:%lld: kind '%s', id '%.300s' is there twice; remove one of the two lines",
-                  run->directory, file, (long long)line, kind, id);
-    goto cleanup;
-  }
-  known->seen = file;
-  if (!(before = json_loads(known->text, 0, &error)))
-    status = out_of_memory(ctx, run->own_path);
-  else if (!same_result(before, point))
-    status = sntk_fail(
+  json_t *before = sntk_json_parse(known->text, strlen(known->text), &error);
+  if (!before) return out_of_memory(ctx, run->own_path);
+  const bool same = same_result(before, point);
+  json_decref(before);
+  if (!same)
+    return sntk_fail(
         ctx, SNTK_ERR_DATA,
         "%s: kind '%s', id '%.300s' differs between %s:%lld and %s:%lld; points of one run are the same in every "
         "file: remove the wrong line",
-        run->directory, kind, id, known->file, (long long)known->line, file, (long long)line);
-cleanup:
-  json_decref(before);
+        run->directory, json_string_value(json_object_get(point, "kind")),
+        json_string_value(json_object_get(point, "id")), known->file, (long long)known->line, file, (long long)line);
+  run->twice += known->seen == file;
+  known->seen = file;
+  return SNTK_OK;
+}
+
+/* A line whose checksum holds. Its body is changed: the closing brace is put where the checksum began. */
+static sntk_status take_line(sntk_context *ctx, sntk_run *run, char *body, size_t size, const char *file,
+                             int64_t line) {
+  const char *kind = NULL, *id = NULL;
+  json_error_t error;
+  body[size++] = '}';
+  json_t *point = sntk_json_parse(body, size, &error);
+  if (!point && sntk_json_lost()) return out_of_memory(ctx, run->own_path);
+  const char *flaw = point ? point_flaw(point, &kind, &id) : error.text;
+  sntk_status status = SNTK_OK;
+  run_point *known = flaw ? NULL : lookup(run, kind, id);
+  if (flaw) {
+    status = sntk_fail(ctx, SNTK_ERR_DATA, "%s/%s:%lld: the point %s%s", run->directory, file, (long long)line,
+                       point ? "" : "is not JSON: ", flaw);
+  } else if (known) {
+    status = take_again(ctx, run, known, point, file, line);
+  } else {
+    char *text = malloc(size + 1);
+    if (text) {
+      memcpy(text, body, size);
+      text[size] = '\0';
+    }
+    status = text ? remember(ctx, run, kind, id, text, file, line) : out_of_memory(ctx, run->own_path);
+    if (status != SNTK_OK) free(text);
+  }
   json_decref(point);
-  free(text);
-  free(key);
   return status;
 }
 
 static sntk_status add_notice(sntk_context *ctx, sntk_run *run, char *text) {
   if (text && run->notice) {
-    char *both = format_text("%s; %s", run->notice, text);
+    char *both = sntk_format("%s; %s", run->notice, text);
     free(text);
     text = both;
   }
@@ -382,10 +284,10 @@ static sntk_status add_notice(sntk_context *ctx, sntk_run *run, char *text) {
 static sntk_status read_points(sntk_context *ctx, sntk_run *run, int fd, const char *file, bool own, int64_t *whole) {
   char *text;
   int64_t length;
-  char *path = format_text("%s/%s", run->directory, file);
+  char *path = sntk_format("%s/%s", run->directory, file);
   if (!path) return out_of_memory(ctx, file);
-  sntk_status status = read_whole(ctx, fd, path, &text, &length);
-  *whole = 0;
+  sntk_status status = sntk_file_read(ctx, fd, path, &text, &length);
+  *whole = run->twice = 0;
   for (int64_t line = 1; status == SNTK_OK && *whole < length; line++) {
     char *begin = text + *whole;
     const char *newline = memchr(begin, '\n', (size_t)(length - *whole));
@@ -400,10 +302,10 @@ static sntk_status read_points(sntk_context *ctx, sntk_run *run, int fd, const c
       else
         status =
             add_notice(ctx, run,
-                       own ? format_text("%s:%lld: dropped the last line, which is torn (%lld bytes); its point is "
+                       own ? sntk_format("%s:%lld: dropped the last line, which is torn (%lld bytes); its point is "
                                          "computed again",
                                          path, (long long)line, (long long)(length - *whole))
-                           : format_text("%s:%lld: ignored the last line, which is not whole; its writer may be at "
+                           : sntk_format("%s:%lld: ignored the last line, which is not whole; its writer may be at "
                                          "work on it",
                                          path, (long long)line));
       break;
@@ -411,6 +313,11 @@ static sntk_status read_points(sntk_context *ctx, sntk_run *run, int fd, const c
     status = take_line(ctx, run, begin, (size_t)size - CHECKSUM_CHARS, file, line);
     *whole += size + 1;
   }
+  if (status == SNTK_OK && run->twice > 0)
+    status = add_notice(ctx, run,
+                        sntk_format("%s: %lld lines repeat points that are there already, the same but for times; two "
+                                    "processes wrote to it at once, and the first line of each point counts",
+                                    path, (long long)run->twice));
   free(text);
   free(path);
   return status;
@@ -426,15 +333,15 @@ static sntk_status read_all_points(sntk_context *ctx, sntk_run *run) {
       SNTK_TRY(read_points(ctx, run, run->fd, name, true, &run->length));
       continue;
     }
-    char *path = format_text("%s/%s", run->directory, name);
-    const int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    char *path = sntk_format("%s/%s", run->directory, name);
+    const int fd = path ? sntk_file_descriptor(path, O_RDONLY | O_NONBLOCK) : -1;
     sntk_status status = SNTK_OK;
     if (!path)
       status = out_of_memory(ctx, run->directory);
-    else if (fd < 0)
+    else if (fd < 0 && errno != ENOENT)
       status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", path, strerror(errno));
     free(path);
-    if (status == SNTK_OK) status = read_points(ctx, run, fd, name, false, &whole);
+    if (status == SNTK_OK && fd >= 0) status = read_points(ctx, run, fd, name, false, &whole);
     if (fd >= 0) close(fd);
     SNTK_TRY(status);
   }
@@ -450,17 +357,26 @@ static sntk_status cut_torn_tail(sntk_context *ctx, sntk_run *run) {
   return SNTK_OK;
 }
 
+/* Cuts off what a failed write of at most `size` bytes left. Where there are no locks, another process may have written
+ * more than that behind our last line: its points are worth more than a tidy end. */
+static bool cut_failed_write(sntk_run *run, size_t size) {
+  struct stat info;
+  if (fstat(run->fd, &info) != 0 || info.st_size > (off_t)run->length + (off_t)size) return false;
+  return info.st_size <= (off_t)run->length || ftruncate(run->fd, (off_t)run->length) == 0;
+}
+
 static sntk_status append_line(sntk_context *ctx, sntk_run *run, const char *line, size_t size) {
-  if (run->torn && ftruncate(run->fd, (off_t)run->length) != 0)
+  if (run->torn && !cut_failed_write(run, run->torn_bytes))
     return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot cut off the point that could not be written: %s", run->own_path,
                      strerror(errno));
   run->torn = false;
-  if (write_whole(run->fd, line, size) && sync_data(run->fd)) {
+  if (sntk_file_write(run->fd, line, size) && sync_data(run->fd)) {
     run->length += (int64_t)size;
     return SNTK_OK;
   }
   const int error = errno;
-  run->torn = ftruncate(run->fd, (off_t)run->length) != 0;
+  run->torn = !cut_failed_write(run, size);
+  run->torn_bytes = size;
   return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot write a point of %zu bytes: %s; the points before it are safe",
                    run->own_path, size, strerror(error));
 }
@@ -469,42 +385,37 @@ sntk_status sntk_run_add_json(sntk_context *ctx, sntk_run *run, const json_t *po
   const char *kind = NULL, *id = NULL;
   const char *flaw = point_flaw(point, &kind, &id);
   if (flaw) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: the point %s", run->own_path, flaw);
-  sntk_status status = SNTK_OK;
-  char *key = index_key(kind, id), *text = sntk_json_text(point), *line = NULL;
+  if (lookup(run, kind, id))
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "%s: kind '%s', id '%.300s' is recorded already; the pair is unique in a run", run->own_path, kind,
+                     id);
+  char *text = sntk_json_text(point);
   const size_t body = text ? strlen(text) - 1 : 0; /* without the closing brace */
-  if (!key || !text || !(line = malloc(body + CHECKSUM_CHARS + 2))) {
-    status = out_of_memory(ctx, run->own_path);
-    goto cleanup;
+  char *line = text ? malloc(body + CHECKSUM_CHARS + 2) : NULL;
+  sntk_status status = out_of_memory(ctx, run->own_path);
+  if (line) {
+    memcpy(line, text, body);
+    checksum_member(text, body, line + body);
+    line[body + CHECKSUM_CHARS] = '\n';
+    /* In memory first: a point on disk must not be reported as failed for want of memory. */
+    status = remember(ctx, run, kind, id, text, run->own_name, 0);
   }
-  if (lookup(run, key)) {
-    status =
-        sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: kind '%s', id '%.300s' is recorded already; the pair is unique in a run",
-                  run->own_path, kind, id);
-    goto cleanup;
-  }
-  memcpy(line, text, body);
-  checksum_member(text, body, line + body);
-  line[body + CHECKSUM_CHARS] = '\n';
-  /* In memory first: a point on disk must not be reported as failed for want of memory. */
-  status = remember(ctx, run, key, text, run->own_name, 0);
-  if (status != SNTK_OK) goto cleanup;
-  status = append_line(ctx, run, line, body + CHECKSUM_CHARS + 1);
   if (status == SNTK_OK) {
-    text = NULL;
-  } else {
-    json_object_del(run->index, key);
-    run->count--;
+    status = append_line(ctx, run, line, body + CHECKSUM_CHARS + 1);
+    if (status == SNTK_OK)
+      text = NULL;
+    else
+      forget_last(run, kind, id);
   }
-cleanup:
   free(line);
   free(text);
-  free(key);
   return status;
 }
 
 sntk_status sntk_run_add(sntk_context *ctx, sntk_run *run, const char *point) {
   json_error_t error;
-  json_t *value = json_loads(point, JSON_REJECT_DUPLICATES, &error);
+  json_t *value = sntk_json_parse(point, strlen(point), &error);
+  if (!value && sntk_json_lost()) return out_of_memory(ctx, run->own_path);
   if (!value)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: the point is not JSON: line %d, column %d: %s", run->own_path,
                      error.line, error.column, error.text);
@@ -522,9 +433,7 @@ const char *sntk_run_point(const sntk_run *run, int64_t index) {
 }
 
 const char *sntk_run_find(const sntk_run *run, const char *kind, const char *id) {
-  char *key = index_key(kind, id);
-  const run_point *point = key ? lookup(run, key) : NULL;
-  free(key);
+  const run_point *point = lookup(run, kind, id);
   return point ? point->text : NULL;
 }
 
@@ -558,7 +467,7 @@ static bool first_difference(const json_t *was, const json_t *now, const char *p
 
 static void value_text(const json_t *value, int digits, char text[VALUE_CHARS]) {
   char *json = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits)) : NULL;
-  snprintf(text, VALUE_CHARS, "%s", json ? json : "not given");
+  snprintf(text, VALUE_CHARS, "%s", !value ? "not given" : json ? json : "(no memory to print it)");
   free(json);
 }
 
@@ -582,17 +491,18 @@ static sntk_status check_same_config(sntk_context *ctx, const sntk_run *run, con
 /* Reads the run.json that is there, if any, and checks that it is of the same command and configuration. */
 static sntk_status read_previous(sntk_context *ctx, const sntk_run *run, json_t **previous) {
   *previous = NULL;
-  const int fd = open(run->json_path, O_RDONLY | O_CLOEXEC);
+  const int fd = sntk_file_descriptor(run->json_path, O_RDONLY | O_NONBLOCK);
   if (fd < 0 && errno == ENOENT) return SNTK_OK;
   if (fd < 0) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", run->json_path, strerror(errno));
   char *text;
   int64_t length;
-  sntk_status status = read_whole(ctx, fd, run->json_path, &text, &length);
+  sntk_status status = sntk_file_read(ctx, fd, run->json_path, &text, &length);
   close(fd);
   if (status != SNTK_OK) return status;
   json_error_t error;
-  json_t *document = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
+  json_t *document = sntk_json_parse(text, (size_t)length, &error);
   free(text);
+  if (!document && sntk_json_lost()) return out_of_memory(ctx, run->json_path);
   const json_t *schema = json_object_get(document, "schema"), *config = json_object_get(document, "config");
   const char *command = json_string_value(json_object_get(document, "command"));
   if (!document)
@@ -628,9 +538,11 @@ static json_t *device_object(const char *backend, const char *name, int threads,
   return object;
 }
 
-void sntk_run_set_device(sntk_run *run, const sntk_run_device *device) {
-  json_object_set_new(run->document, "device",
-                      device_object(device->backend, device->name, device->threads, device->emulated));
+sntk_status sntk_run_set_device(sntk_context *ctx, sntk_run *run, const sntk_run_device *device) {
+  if (!run->describes) return SNTK_OK;
+  json_t *object = device_object(device->backend, device->name, device->threads, device->emulated);
+  if (!object || json_object_set_new(run->document, "device", object) != 0) return out_of_memory(ctx, run->json_path);
+  return SNTK_OK;
 }
 
 static json_t *libraries_object(void) {
@@ -644,6 +556,7 @@ static sntk_status make_document(sntk_context *ctx, sntk_run *run, const json_t 
   const json_t *started = json_object_get(previous, "started_time"), *flags = json_object_get(previous, "flags");
   const json_int_t resumed = previous ? json_integer_value(json_object_get(previous, "resumed")) + 1 : 0;
   json_t *name = json_object_get(run->config, "name"), *seed = json_object_get(run->config, "seed");
+  sntk_json_watch();
   json_t *device = ctx && ctx->backend ? device_object(sntk_context_backend(ctx), sntk_context_device(ctx),
                                                        sntk_context_threads(ctx), false)
                                        : json_null();
@@ -669,33 +582,38 @@ static sntk_status make_document(sntk_context *ctx, sntk_run *run, const json_t 
   failed |= json_object_set_new(document, "device", device);
   failed |= json_object_set_new(document, "libraries", libraries_object());
   failed |= json_object_set_new(document, "flags", json_is_object(flags) ? json_deep_copy(flags) : json_object());
-  if (failed)
+  if (failed || sntk_json_lost())
     return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory for it, or a text in it is not UTF-8", run->json_path);
   return SNTK_OK;
 }
 
 static sntk_status write_document(sntk_context *ctx, const sntk_run *run) {
-  char *text = json_dumps(run->document, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+  char *text = sntk_json_lines(run->document);
   if (!text) return out_of_memory(ctx, run->json_path);
   const size_t length = strlen(text);
   text[length] = '\n'; /* in place of the terminator: what is written is counted */
   sntk_status status = SNTK_OK;
-  const int fd = open(run->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0 || !write_whole(fd, text, length + 1))
-    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot write it: %s", run->temporary, strerror(errno));
-  if (fd >= 0 && close(fd) != 0 && status == SNTK_OK)
+  const int fd = sntk_file_create(run->temporary);
+  if (fd < 0 || !sntk_file_write(fd, text, length + 1))
     status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot write it: %s", run->temporary, strerror(errno));
   free(text);
-  if (status == SNTK_OK) status = sntk_replace_file(ctx, run->temporary, run->json_path);
-  if (status != SNTK_OK) unlink(run->temporary);
+  if (status == SNTK_OK) status = sntk_replace_file(ctx, fd, run->temporary, run->json_path);
+  if (fd >= 0 && status != SNTK_OK && sntk_file_is_at(fd, run->temporary)) unlink(run->temporary);
+  if (fd >= 0) close(fd); /* it is synced: nothing is left that could fail */
   return status;
 }
 
 /* ---- opening and closing ----------------------------------------------------------------------------------------- */
 
+static void unlock(sntk_run *run) {
+  if (run->fd >= 0) close(run->fd); /* releases the lock */
+  run->fd = -1;
+  run->locked = false;
+}
+
 static void run_free(sntk_run *run) {
   if (!run) return;
-  if (run->fd >= 0) close(run->fd); /* releases the lock */
+  unlock(run);
   for (int64_t i = 0; i < run->count; i++) free(run->points[i].text);
   free(run->points);
   names_free(&run->files);
@@ -728,22 +646,23 @@ static sntk_status run_create(sntk_context *ctx, const sntk_run_options *options
   run->fd = -1;
   run->started = sntk_seconds();
   run->describes = options->shard_index == 0;
-  run->directory = format_text("%s", options->directory);
-  run->command = format_text("%s", options->command);
+  run->directory = sntk_format("%s", options->directory);
+  run->command = sntk_format("%s", options->command);
   run->own_name = options->shard_count == 1
-                      ? format_text("points.jsonl")
-                      : format_text("points.%dof%d.jsonl", options->shard_index, options->shard_count);
+                      ? sntk_format("points.jsonl")
+                      : sntk_format("points.%dof%d.jsonl", options->shard_index, options->shard_count);
   run->index = json_object();
   if (!run->directory || !run->command || !run->own_name || !run->index) return out_of_memory(ctx, options->directory);
   for (size_t end = strlen(run->directory); end > 1 && run->directory[end - 1] == '/'; end--)
     run->directory[end - 1] = '\0';
-  run->own_path = format_text("%s/%s", run->directory, run->own_name);
-  run->json_path = format_text("%s/run.json", run->directory);
+  run->own_path = sntk_format("%s/%s", run->directory, run->own_name);
+  run->json_path = sntk_format("%s/run.json", run->directory);
   /* Named after the points file, whose lock we hold: two numbers of shards at once both have a shard 0. */
-  run->temporary = format_text("%s/run.json.%s.tmp", run->directory, run->own_name);
+  run->temporary = sntk_format("%s/run.json.%s.tmp", run->directory, run->own_name);
   if (!run->own_path || !run->json_path || !run->temporary) return out_of_memory(ctx, options->directory);
   json_error_t error;
-  run->config = json_loads(options->config, JSON_REJECT_DUPLICATES, &error);
+  run->config = sntk_json_parse(options->config, strlen(options->config), &error);
+  if (!run->config && sntk_json_lost()) return out_of_memory(ctx, options->directory);
   if (!run->config)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "the run's configuration is not JSON: line %d, column %d: %s", error.line,
                      error.column, error.text);
@@ -760,23 +679,51 @@ static sntk_status fail_exists(sntk_context *ctx, const sntk_run *run, const cha
       run->directory, name);
 }
 
+/* Does this file of points speak of a run? Not where it is empty, or has nothing but the torn first line of a writer
+ * that was killed. */
+static sntk_status speaks_of_points(sntk_context *ctx, int fd, const char *path, bool *speaks) {
+  char *text;
+  int64_t length;
+  *speaks = false;
+  SNTK_TRY(sntk_file_read(ctx, fd, path, &text, &length));
+  const char *newline = memchr(text, '\n', (size_t)length);
+  *speaks = newline && (newline + 1 < text + length || checksum_holds(text, newline - text));
+  free(text);
+  return SNTK_OK;
+}
+
+static sntk_status refuse_points(sntk_context *ctx, const sntk_run *run, const char *name) {
+  bool speaks = false;
+  char *path = sntk_format("%s/%s", run->directory, name);
+  if (!path) return out_of_memory(ctx, run->directory);
+  const int fd = sntk_file_descriptor(path, O_RDONLY | O_NONBLOCK);
+  sntk_status status = SNTK_OK;
+  if (fd >= 0) {
+    status = speaks_of_points(ctx, fd, path, &speaks);
+    close(fd);
+  } else {
+    speaks = errno != ENOENT;
+  }
+  free(path);
+  return status == SNTK_OK && speaks ? fail_exists(ctx, run, name) : status;
+}
+
 static sntk_status refuse_existing(sntk_context *ctx, const sntk_run *run) {
   if (access(run->json_path, F_OK) == 0) return fail_exists(ctx, run, "run.json");
   name_list list;
   SNTK_TRY(list_points(ctx, run->directory, &list));
-  sntk_status status = list.count > 0 ? fail_exists(ctx, run, list.names[0]) : SNTK_OK;
+  sntk_status status = SNTK_OK;
+  for (size_t i = 0; i < list.count && status == SNTK_OK; i++) status = refuse_points(ctx, run, list.names[i]);
   names_free(&list);
   SNTK_TRY(status);
-  char *results = format_text("%s/run.h5", run->directory);
+  char *results = sntk_format("%s/run.h5", run->directory);
   if (!results) return out_of_memory(ctx, run->directory);
   if (access(results, F_OK) == 0) status = fail_exists(ctx, run, "run.h5");
   free(results);
   return status;
 }
 
-static sntk_status lock_points(sntk_context *ctx, sntk_run *run) {
-  run->fd = open(run->own_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (run->fd < 0) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", run->own_path, strerror(errno));
+static sntk_status take_lock(sntk_context *ctx, sntk_run *run) {
   while (flock(run->fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
     if (errno == EWOULDBLOCK)
@@ -788,19 +735,53 @@ static sntk_status lock_points(sntk_context *ctx, sntk_run *run) {
     /* Some cluster file systems are mounted without locks; refusing to work on them would help nobody. */
     return add_notice(
         ctx, run,
-        format_text("%s: this file system has no locks (%s): see to it that no second process writes here",
+        sntk_format("%s: this file system has no locks (%s): see to it that no second process writes here",
                     run->own_path, strerror(errno)));
   }
-  return sync_parent(ctx, run->own_path);
+  run->locked = true;
+  return SNTK_OK;
+}
+
+/* The file that has the name once we hold its lock. One that its writer removed before it let the lock go is no file of
+ * the run any more, and neither is its directory. */
+static sntk_status lock_points(sntk_context *ctx, sntk_run *run) {
+  enum { TRIES = 100 }; /* each a run that began and was withdrawn meanwhile */
+  for (int i = 0; i < TRIES; i++) {
+    SNTK_TRY(sntk_make_directories(ctx, run->directory, &run->made));
+    run->fd = sntk_file_descriptor(run->own_path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
+    if (run->fd < 0 && errno == ENOENT) continue;
+    if (run->fd < 0)
+      return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", run->own_path,
+                       errno == ELOOP ? "it is a symbolic link, and a run does not write through one; put the file "
+                                        "in its place, or give the directory that it leads to as --out"
+                                      : strerror(errno));
+    const sntk_status status = take_lock(ctx, run);
+    if (status != SNTK_OK) unlock(run);
+    SNTK_TRY(status);
+    if (!run->locked || sntk_file_is_at(run->fd, run->own_path)) return sntk_sync_parent(ctx, run->own_path);
+    unlock(run);
+  }
+  return sntk_fail(ctx, SNTK_ERR_IO, "%s: another process keeps removing it; let that one end, or give another --out",
+                   run->own_path);
 }
 
 /* Between the first look and the lock another process may have run to its end. */
 static sntk_status refuse_late_existing(sntk_context *ctx, const sntk_run *run) {
-  struct stat info;
-  if (fstat(run->fd, &info) != 0)
-    return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot read it: %s", run->own_path, strerror(errno));
-  if (info.st_size > 0) return fail_exists(ctx, run, run->own_name);
+  bool speaks;
+  SNTK_TRY(speaks_of_points(ctx, run->fd, run->own_path, &speaks));
+  if (speaks) return fail_exists(ctx, run, run->own_name);
   return access(run->json_path, F_OK) == 0 ? fail_exists(ctx, run, "run.json") : SNTK_OK;
+}
+
+/* Removes what opening made, while the lock is still held: a process that waits for it then finds no file of ours.
+ * Without a lock the points file may be another's too, and stays. */
+static void withdraw(sntk_run *run) {
+  struct stat info;
+  if (run->fd < 0 || fstat(run->fd, &info) != 0 || info.st_size > 0) return;
+  if (run->ours) unlink(run->json_path);
+  if (!run->locked || access(run->json_path, F_OK) == 0) return;
+  unlink(run->own_path);
+  if (run->made) rmdir(run->directory); /* stays where something else is in it */
 }
 
 sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sntk_run **out) {
@@ -809,7 +790,7 @@ sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sn
   sntk_run *run = NULL;
   json_t *previous = NULL;
   sntk_status status = run_create(ctx, options, &run);
-  if (status == SNTK_OK) status = make_directories(ctx, run->directory);
+  if (status == SNTK_OK) status = sntk_make_directories(ctx, run->directory, &run->made);
   if (status == SNTK_OK && !options->resume) status = refuse_existing(ctx, run);
   /* Before the lock, so that a refused resume leaves no file behind; after it again, since the counters may have moved.
    */
@@ -827,6 +808,7 @@ sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sn
   if (status == SNTK_OK && run->describes) status = write_document(ctx, run);
   json_decref(previous);
   if (status != SNTK_OK) {
+    if (run) withdraw(run);
     run_free(run);
     return status;
   }
@@ -842,17 +824,19 @@ static sntk_status finish_document(sntk_context *ctx, sntk_run *run, const char 
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: status '%s'; a run ends done, interrupted or failed", run->directory,
                      status_word);
   json_error_t error;
-  json_t *members = flags ? json_loads(flags, JSON_REJECT_DUPLICATES, &error) : json_object();
+  json_t *members = flags ? sntk_json_parse(flags, strlen(flags), &error) : json_object();
+  if (!members && (!flags || sntk_json_lost())) return out_of_memory(ctx, run->json_path);
   if (!json_is_object(members)) {
     json_decref(members);
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: the flags are not a JSON object", run->directory);
   }
+  sntk_json_watch();
   int failed = json_object_update(json_object_get(run->document, "flags"), members);
   json_decref(members);
   failed |= json_object_set_new(run->document, "status", json_string(status_word));
   failed |=
       json_object_set_new(run->document, "wall_seconds", json_real(run->wall_before + sntk_seconds() - run->started));
-  return failed ? out_of_memory(ctx, run->json_path) : write_document(ctx, run);
+  return failed || sntk_json_lost() ? out_of_memory(ctx, run->json_path) : write_document(ctx, run);
 }
 
 sntk_status sntk_run_close(sntk_context *ctx, sntk_run *run, const char *status, const char *flags) {
@@ -864,9 +848,7 @@ sntk_status sntk_run_close(sntk_context *ctx, sntk_run *run, const char *status,
 
 bool sntk_run_discard(sntk_run *run) {
   if (!run->ours || run->count > 0) return false;
-  unlink(run->json_path);
-  unlink(run->own_path);
-  rmdir(run->directory); /* stays where something else is in it */
+  withdraw(run);
   run_free(run);
   return true;
 }

@@ -236,7 +236,7 @@ static void test_fresh_run(void **state) {
   json_decref(document);
 
   const sntk_run_device device = {.backend = "cuda", .name = "an emulator", .threads = 3, .emulated = true};
-  sntk_run_set_device(run, &device);
+  assert_ok(f, sntk_run_set_device(f->ctx, run, &device));
   const char first[] =
       "{ \"kind\": \"train\", \"id\": \"x=1\",\n \"loss\": 0.1, \"note\": \"\\u00e9\", \"bad\": null }";
   const char compact[] =
@@ -335,7 +335,10 @@ static void test_existing_run_is_refused(void **state) {
   sntk_run *run;
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     assert_int_equal(mkdir(f->run, 0777), 0);
-    write_text(in_run(f, names[i]), "", 0);
+    if (i == 1 || i == 2)
+      append_line(in_run(f, names[i]), "{\"kind\":\"train\",\"id\":\"a\"}");
+    else
+      write_text(in_run(f, names[i]), "", 0);
     assert_fails(f, open_run(f, false, 0, 1, &run), SNTK_ERR_EXISTS, f->run, names[i]);
     assert_fails(f, SNTK_ERR_EXISTS, SNTK_ERR_EXISTS, "--resume", "--out");
     assert_null(run);
@@ -550,7 +553,7 @@ static void test_shards_are_read_as_one(void **state) {
   assert_true(exists(in_run(f, "points.1of2.jsonl")));
   add_points(f, run, 0, 2);
   const sntk_run_device device = {.backend = "ref", .name = "none", .threads = 1, .emulated = false};
-  sntk_run_set_device(run, &device);
+  assert_ok(f, sntk_run_set_device(f->ctx, run, &device));
   /* Without resume a shared directory is an existing run. */
   assert_fails(f, open_run(f, false, 0, 2, &other), SNTK_ERR_EXISTS, "points.1of2.jsonl", "--resume");
   assert_ok(f, open_run(f, true, 0, 2, &other)); /* at the same time as shard 1 */
@@ -618,13 +621,20 @@ static void test_same_point_twice_in_one_file(void **state) {
   fixture *f = *state;
   sntk_run *run;
   make_run(f, 0);
-  const char point[] = "{\"kind\":\"train\",\"id\":\"a\",\"loss\":0.5}";
-  append_line(in_run(f, "points.0of2.jsonl"), point);
-  append_line(in_run(f, "points.1of2.jsonl"), point);
-  append_line(in_run(f, "points.1of2.jsonl"), point);
-  assert_fails(f, open_run(f, true, 0, 1, &run), SNTK_ERR_DATA, "points.1of2.jsonl:2", "twice");
-  remove(in_run(f, "points.0of2.jsonl"));
-  assert_fails(f, open_run(f, true, 0, 1, &run), SNTK_ERR_DATA, "points.1of2.jsonl:2", "twice");
+  append_line(in_run(f, "points.0of2.jsonl"), "{\"kind\":\"train\",\"id\":\"a\",\"loss\":0.5}");
+  append_line(in_run(f, "points.1of2.jsonl"), "{\"kind\":\"train\",\"id\":\"a\",\"loss\":0.5,\"run_seconds\":1.5}");
+  append_line(in_run(f, "points.1of2.jsonl"), "{\"kind\":\"train\",\"id\":\"a\",\"loss\":0.5,\"run_seconds\":2.5}");
+  for (int files = 2; files > 0; files--) { /* with and without the first file */
+    assert_ok(f, open_run(f, true, 0, 1, &run));
+    assert_int_equal(sntk_run_count(run), 1);
+    assert_non_null(strstr(sntk_run_notice(run), "points.1of2.jsonl: 1 lines repeat"));
+    assert_null(strstr(sntk_run_notice(run), "points.0of2.jsonl"));
+    assert_ok(f, sntk_run_close(f->ctx, run, "done", NULL));
+    remove(in_run(f, "points.0of2.jsonl"));
+  }
+  append_line(in_run(f, "points.1of2.jsonl"), "{\"kind\":\"train\",\"id\":\"a\",\"loss\":0.25}");
+  assert_fails(f, open_run(f, true, 0, 1, &run), SNTK_ERR_DATA, "points.1of2.jsonl:1 and points.1of2.jsonl:3",
+               "remove the wrong line");
 }
 
 /* A line that is whole but no point was not torn by a kill: never dropped. */
