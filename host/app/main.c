@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "core/files.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -57,6 +58,8 @@ static sntk_status run(app *a, int argc, char **argv) {
 
 int main(int argc, char **argv) {
   app a = {0};
+  sntk_standard standard;
+  sntk_standard_hold(&standard); /* for good: what is printed to a closed output is an error, and lands in no file */
   if (sntk_context_create(&a.ctx) != SNTK_OK) {
     fprintf(stderr, "softntk: no memory\n");
     return sntk_status_exit_code(SNTK_ERR_MEMORY);
