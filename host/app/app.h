@@ -21,6 +21,7 @@
 #include "softntk/softntk.h"
 
 typedef struct app app;
+typedef struct app_table app_table;
 
 /* A command of the program. */
 typedef struct app_command {
@@ -176,35 +177,60 @@ void app_progress_end(app *a);
 
 /* ---- laws.c: power laws through recorded points ---- */
 
-/* Gives each point the members "law" (its axes but `abscissa` and the seeds) and "draw" (its seeds), for this process
- * only. */
+/* A figure of points. Where it is null, `above` and `at_most` name members that say between what it lies: it was looked
+ * for, and is more than the one, or at most the other (which may also equal it: nothing below was looked at). */
+typedef struct app_quantity {
+  const char *key, *name;      /* name: in tables; NULL: the key */
+  const char *above, *at_most; /* NULL: nothing is known of a missing one */
+} app_quantity;
+
+/* A law through the points of one kind. */
+typedef struct app_law {
+  sntk_power_fit fit;
+  bool determined;
+  int64_t missing;   /* points of which nothing is known */
+  double low, high;  /* abscissas in use */
+  int64_t draws;     /* seeds */
+  const char **draw; /* their names; borrowed from the points */
+  double *exponents; /* theirs, as sntk_power_law gives them */
+} app_law;
+
+/* Gives each point the members "law" (its axes but `abscissa` and the seeds), "apart" (those but the activation too)
+ * and "draw" (its seeds), for this process only. */
 sntk_status app_name_laws(app *a, json_t *points, const char *abscissa);
 bool app_same_law(const json_t *a, const json_t *b);
 bool app_first_of_law(const json_t *points, size_t index);
 /* Points of the law of points[index] with the same x; *first: no earlier one. */
 int64_t app_law_draws(const json_t *points, size_t index, const char *x, bool *first);
-/* Median of y over them; NaN where fewer than half have it. */
-double app_law_median(const json_t *points, const json_t *like, const char *x, const char *y);
-/* Fits y against x over a law's points; those without a positive value are left out and counted. */
-sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const char *x, const char *y,
-                        sntk_power_fit *fit, int64_t *missing);
+/* Median of a figure over them, NaN where fewer than half have it; *beyond: it is more than that. */
+double app_law_median(const json_t *points, const json_t *like, const char *x, const app_quantity *q, bool *beyond);
+void app_median_cell(app_table *table, const json_t *points, const json_t *like, const char *x, const app_quantity *q);
+/* Fits a quantity against x over a law's points; not being determined is no failure. Clear the law on success. */
+sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const char *x, const app_quantity *q,
+                        app_law *law);
+void app_law_clear(app_law *law);
+/* Is there something to say: an exponent, or that censored points leave none? */
+bool app_law_told(const app_law *law);
 /* A fit as a record. Free with sntk_record_free. */
-sntk_record *app_fit_point(const char *kind, const json_t *like, const char *x, const char *y,
-                           const sntk_power_fit *fit, int64_t missing);
+sntk_record *app_fit_point(const char *kind, const json_t *like, const char *x, const app_quantity *q,
+                           const app_law *law);
+/* Four cells: points, seeds, exponent, interval. */
+void app_law_cells(app_table *table, const app_law *law);
+/* Differences of the exponents of named laws between activations, paired by seed: a table, or records of `kind` with
+ * "_difference" behind it. */
+sntk_status app_print_differences(app *a, const json_t *points, const char *kind, const char *x,
+                                  const app_quantity *quantities, size_t count);
 /* Names the laws along `axis`, fits each quantity against member x, and prints a table, or records of `kind` with
- * --json; nothing where no law is determined. */
+ * --json, with the differences between activations behind it; nothing where no law is determined. */
 sntk_status app_print_laws(app *a, json_t *points, const char *kind, const char *axis, const char *x,
-                           const char *const *quantities, size_t count);
+                           const app_quantity *quantities, size_t count);
 
 /* ---- table.c: aligned columns on standard output ---- */
-typedef struct app_table app_table;
 app_table *app_table_create(int columns, const char *const *headers);
 /* Appends one cell, printf style; rows fill up in order. */
 void app_table_cell(app_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A number in four digits, or "-" where it is not finite. */
 void app_table_number(app_table *table, double value);
-/* "[low, high]" of a fit, where it has one. */
-void app_interval_cell(app_table *table, const sntk_power_fit *fit);
 void app_table_print(app_table *table);
 void app_table_free(app_table *table);
 

@@ -104,15 +104,16 @@ static sntk_status radius_point(moves *w, direction_kind direction, double radiu
   if (!id) return sntk_fail(w->a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
   sntk_status status = SNTK_OK;
   if (!sntk_run_find(w->a->run, "perturb", id)) {
-    const sntk_config *c = w->problem->config;
     const double began = sntk_seconds();
     int64_t ascents = 0;
+    double logit = NAN;
     status = measure(w, direction, SNTK_GOAL_CHANGE, radius, &ascents, &f);
+    if (status == SNTK_OK) status = sntk_perturb_logit(w->a->ctx, w->perturb, &logit);
     if (status == SNTK_OK || app_point_failure(status)) {
       sntk_record *point = point_of(w, "perturb", id, direction);
-      const double bound =
-          sntk_perturb_bound(radius, w->problem->data->samples, w->problem->network.outputs, w->problem->network.sigma,
-                             sntk_config_real(c, "train.theory_c"), sntk_config_real(c, "train.theory_delta"));
+      /* the smallest B of this run's logits: the bound with any other is not this run's */
+      const double b = status == SNTK_OK ? fmax(logit, 1.0) : NAN;
+      const double bound = sntk_perturb_bound(radius, w->problem->data->samples, w->problem->network.outputs, b);
       const struct {
         const char *name;
         double value;
@@ -122,6 +123,7 @@ static sntk_status radius_point(moves *w, direction_kind direction, double radiu
                      {"relative_change", f.relative},
                      {"lambda_min", f.lambda_min},
                      {"lambda_share", f.lambda_share},
+                     {"bound_B", b},
                      {"bound", bound},
                      {"bound_share", f.change / bound}};
       for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -304,7 +306,7 @@ static sntk_status grid_point(app *a, int64_t index) {
 
 /* Rows of one law and abscissa share a row, with medians over the seeds. */
 static sntk_status print_medians(app *a, json_t *points, const char *x, const char *const *headers, int columns,
-                                 const char *const *keys, int key_count) {
+                                 const app_quantity *shown, int shown_count) {
   SNTK_TRY(app_name_laws(a, points, ""));
   app_table *table = app_table_create(columns, headers);
   for (size_t i = 0; i < json_array_size(points); i++) {
@@ -319,7 +321,7 @@ static sntk_status print_medians(app *a, json_t *points, const char *x, const ch
     app_table_number(table, app_real(point, "sigma"));
     app_table_cell(table, "%s", app_text(point, "direction"));
     app_table_cell(table, "%lld", (long long)seeds);
-    for (int k = 0; k < key_count; k++) app_table_number(table, app_law_median(points, point, x, keys[k]));
+    for (int k = 0; k < shown_count; k++) app_median_cell(table, points, point, x, &shown[k]);
   }
   app_table_print(table);
   app_table_free(table);
@@ -336,33 +338,45 @@ static void print_failures(const json_t *points) {
 }
 
 static sntk_status print_tables(app *a) {
-  static const char *const headers[] = {"activation", "m", "n",           "d",        "sigma",        "direction",
-                                        "seeds",      "R", "|dH|/(R np)", "|dH|/|H|", "lambda share", "of the bound"};
-  static const char *const keys[] = {"radius", "ratio", "relative_change", "lambda_share", "bound_share"};
+  static const char *const headers[] = {"activation",
+                                        "m",
+                                        "n",
+                                        "d",
+                                        "sigma",
+                                        "direction",
+                                        "seeds",
+                                        "R",
+                                        "|dH|/(R np)",
+                                        "|dH|/|H|",
+                                        "lambda share",
+                                        "B",
+                                        "of R np exp(10 B)"};
+  static const app_quantity shown[] = {{.key = "radius"},       {.key = "ratio"},   {.key = "relative_change"},
+                                       {.key = "lambda_share"}, {.key = "bound_B"}, {.key = "bound_share"}};
   static const char *const region_headers[] = {"activation", "m",     "n",          "d",        "sigma",
                                                "direction",  "seeds", "region's R", "at least", "lambda at W0"};
-  static const char *const region_keys[] = {"region_radius", "region_at_least", "lambda_min_initial"};
-  static const char *const in_radius[] = {"change"};
-  static const char *const in_width[] = {"ratio"}, *const region_in_width[] = {"region_radius"};
+  static const app_quantity change = {.key = "change"}, ratio = {.key = "ratio"};
+  /* a region that was not left as far as was looked is known to reach that far */
+  static const app_quantity region = {.key = "region_radius", .above = "region_at_least", .at_most = "region_at_most"};
+  const app_quantity shown_region[] = {region, {.key = "region_at_least"}, {.key = "lambda_min_initial"}};
   json_t *points = app_points(a, "perturb"), *regions = app_points(a, "perturb_region");
   sntk_status status = SNTK_OK;
   if (!a->options.json) {
     if (json_array_size(points) > 0)
-      status = print_medians(a, points, "radius", headers, (int)(sizeof headers / sizeof *headers), keys,
-                             (int)(sizeof keys / sizeof *keys));
+      status = print_medians(a, points, "radius", headers, (int)(sizeof headers / sizeof *headers), shown,
+                             (int)(sizeof shown / sizeof *shown));
     if (json_array_size(points) > 0 && json_array_size(regions) > 0) printf("\n");
     if (status == SNTK_OK && json_array_size(regions) > 0)
       status = print_medians(a, regions, "width", region_headers, (int)(sizeof region_headers / sizeof *region_headers),
-                             region_keys, (int)(sizeof region_keys / sizeof *region_keys));
+                             shown_region, (int)(sizeof shown_region / sizeof *shown_region));
   }
   if (!a->options.json) {
     print_failures(points);
     print_failures(regions);
   }
-  if (status == SNTK_OK) status = app_print_laws(a, points, "perturb_fit", "radius", "radius", in_radius, 1);
-  if (status == SNTK_OK) status = app_print_laws(a, points, "perturb_fit", "network.width", "width", in_width, 1);
-  if (status == SNTK_OK)
-    status = app_print_laws(a, regions, "perturb_fit", "network.width", "width", region_in_width, 1);
+  if (status == SNTK_OK) status = app_print_laws(a, points, "perturb_fit", "radius", "radius", &change, 1);
+  if (status == SNTK_OK) status = app_print_laws(a, points, "perturb_fit", "network.width", "width", &ratio, 1);
+  if (status == SNTK_OK) status = app_print_laws(a, regions, "perturb_fit", "network.width", "width", &region, 1);
   json_decref(points);
   json_decref(regions);
   return status;

@@ -58,20 +58,24 @@ typedef struct point_kind {
   app_point_fn point_of;
   app_cost_fn cost_of;
   app_table_fn table_of;
-  const char *laws[7]; /* figures with a power law in the width, NULL behind the last */
+  app_quantity laws[7]; /* figures with a power law in the width, {NULL} behind the last */
 } point_kind;
 
 static const point_kind kinds[] = {{"train",
                                     app_train_point,
                                     app_train_cost,
                                     app_train_table,
-                                    {"weight_movement", "kernel_drift", "distance_linearized", "distance_infinite",
-                                     "test_distance_linearized", "test_distance_infinite"}},
-                                   {"ntk", app_ntk_point, app_ntk_cost, app_ntk_table, {"infinite_distance"}}};
+                                    {{.key = "weight_movement"},
+                                     {.key = "kernel_drift"},
+                                     {.key = "distance_linearized"},
+                                     {.key = "distance_infinite"},
+                                     {.key = "test_distance_linearized"},
+                                     {.key = "test_distance_infinite"}}},
+                                   {"ntk", app_ntk_point, app_ntk_cost, app_ntk_table, {{.key = "infinite_distance"}}}};
 
 static sntk_status print_laws(app *a, const point_kind *kind) {
   size_t count = 0;
-  while (kind->laws[count]) count++;
+  while (kind->laws[count].key) count++;
   json_t *points = app_points(a, kind->name);
   const sntk_status status = app_print_laws(a, points, "sweep_fit", "network.width", "width", kind->laws, count);
   json_decref(points);

@@ -108,11 +108,20 @@ static sntk_status test_width(void *user, int64_t width, bool *suffices) {
 
 /* ---- a grid point ---- */
 
-static void set_or_null(sntk_record *point, const char *key, int64_t value) {
-  if (value > 0)
-    sntk_record_int(point, key, value);
-  else
+/* A width that was found, or null and what it is known to be more than; "at most" where the first one tried sufficed
+ * and narrower ones were not. */
+static void set_width(sntk_record *point, const char *key, const sntk_width_options *o, int64_t width) {
+  char bound[64];
+  if (width > 0) {
+    sntk_record_int(point, key, width);
+  } else {
     sntk_record_null(point, key);
+    snprintf(bound, sizeof bound, "%s_above", key);
+    sntk_record_int(point, bound, o->max_width / o->multiple * o->multiple);
+  }
+  if (width != o->min_width || width == o->multiple) return;
+  snprintf(bound, sizeof bound, "%s_at_most", key);
+  sntk_record_int(point, bound, width);
 }
 
 /* Copies members of a trial under new names. */
@@ -135,8 +144,11 @@ static sntk_status search_point(app *a, const app_problem *problem, const char *
   s.kernel = true;
   SNTK_TRY(sntk_width_search(a->ctx, &options, test_width, &s, &width_kernel));
   sntk_record *point = app_point(a, problem, "width", id);
-  set_or_null(point, "width_loss", width_loss);
-  set_or_null(point, "width_kernel", width_kernel);
+  set_width(point, "width_loss", &options, width_loss);
+  set_width(point, "width_kernel", &options, width_kernel);
+  sntk_record_real(point, "lambda_ratio", s.ratio);
+  sntk_record_real(point, "theory_c", problem->train.theory_c);
+  sntk_record_real(point, "theory_delta", problem->train.theory_delta);
   /* At the smallest width itself T is near the budget by construction; a few times wider it says how long training
    * takes. Where no width trains, the widest one tried still says what lambda is. */
   const int64_t top = options.max_width / options.multiple * options.multiple;
@@ -160,7 +172,10 @@ static sntk_status search_point(app *a, const app_problem *problem, const char *
   if (status == SNTK_OK) {
     sntk_record_int(point, "width_steps", width_steps);
     copy_members(point, trial, at_steps, sizeof at_steps / sizeof *at_steps);
-    if (!json_is_true(json_object_get(trial, "converged"))) sntk_record_null(point, "steps");
+    if (!json_is_true(json_object_get(trial, "converged"))) {
+      sntk_record_null(point, "steps");
+      sntk_record_int(point, "steps_above", problem->train.steps); /* of a run that diverged too: it has no T */
+    }
   }
   json_decref(trial);
   sntk_record_int(point, "trials", s.trials);
@@ -219,13 +234,19 @@ static void more_axes_cell(app_table *table, const json_t *point) {
   free(rest);
 }
 
+static const app_quantity width_loss = {"width_loss", "m* loss", "width_loss_above", "width_loss_at_most"};
+static const app_quantity width_kernel = {"width_kernel", "m* kernel", "width_kernel_above", "width_kernel_at_most"};
+static const app_quantity steps = {"steps", "T", "steps_above", NULL};
+static const app_quantity lambda = {.key = "lambda_min", .name = "lambda"};
+
 static void print_points(const json_t *points) {
   static const char *const headers[] = {"activation",   "n",         "d",       "p",
-                                        "sigma",        "seeds",     "m* loss", "m* kernel",
+                                        "sigma",        "seeds",     "m* loss", "m* kernel (rank)",
                                         "T at m* loss", "wider m",   "T there", "eta q lambda",
                                         "lambda",       "other axes"};
-  static const char *const keys[] = {"width_loss", "width_kernel", "steps_at_width_loss", "width_steps",
-                                     "steps",      "eta_q_lambda", "lambda_min"};
+  const app_quantity shown[] = {
+      width_loss, width_kernel, {.key = "steps_at_width_loss"}, {.key = "width_steps"}, steps, {.key = "eta_q_lambda"},
+      lambda};
   const bool more = app_more_axes(points, shown_axes, SHOWN_AXES);
   app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   for (size_t i = 0; i < json_array_size(points); i++) {
@@ -239,34 +260,100 @@ static void print_points(const json_t *points) {
     app_table_cell(table, "%lld", (long long)app_int(point, "outputs"));
     app_table_number(table, app_real(point, "sigma"));
     app_table_cell(table, "%lld", (long long)seeds);
-    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
-      app_table_number(table, app_law_median(points, point, "samples", keys[k]));
+    for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
+      app_median_cell(table, points, point, "samples", &shown[k]);
     if (more) more_axes_cell(table, point);
   }
+  printf(
+      "medians over the seeds; >: more than the widest m or the budget of steps\n"
+      "m* kernel: the narrowest that keeps its share of its own lambda_min(H(0)), which must not be 0: a matter of "
+      "rank, "
+      "m d / 2 >= n p (independent neurons: m d)\n\n");
   app_table_print(table);
   app_table_free(table);
 }
 
-/* The theory's m and T grow like lambda^-2 n^2 up to logarithms and o(1): what that is with lambda as measured. */
-static void theory_text(char *text, size_t size, const json_t *like, const sntk_power_fit *lambda, bool have_lambda) {
-  const char *order = strcmp(app_text(like, "activation"), "relu") == 0 ? "2" : "2+o(1)";
-  if (have_lambda)
-    snprintf(text, size, "<= %s - 2(%.2f) = %.2f", order, lambda->exponent, 2.0 - 2.0 * lambda->exponent);
+/* The papers' upper bounds: lambda^-2 n^2 up to logarithms, times exp(weight B) for softmax and exp, which their n^o(1)
+ * hides; B = max(C sigma sqrt(log(np / delta)), 1). */
+typedef struct theory {
+  double weight;            /* of B; 0: no such factor */
+  double polynomial, whole; /* exponents in n; NaN without lambda's */
+  double c, delta;          /* the constants of B */
+} theory;
+
+static double theory_b(const json_t *like, const theory *t, double samples) {
+  return fmax(t->c * app_real(like, "sigma") * sqrt(log(samples * app_real(like, "outputs") / t->delta)), 1.0);
+}
+
+/* With lambda's exponent as measured, and exp(weight B)'s over the samples that were measured. */
+static theory theory_of(const json_t *like, double weight, const app_law *of_lambda) {
+  const bool relu = strcmp(app_text(like, "activation"), "relu") == 0;
+  theory t = {.weight = relu ? 0.0 : weight, .c = app_real(like, "theory_c"), .delta = app_real(like, "theory_delta")};
+  const double low = of_lambda->low, high = of_lambda->high;
+  t.polynomial = of_lambda->determined ? 2.0 - 2.0 * of_lambda->fit.exponent : NAN;
+  t.whole = t.polynomial;
+  if (t.weight > 0.0) t.whole += t.weight * (theory_b(like, &t, high) - theory_b(like, &t, low)) / log(high / low);
+  return t;
+}
+
+static void theory_cells(app_table *table, const theory *t) {
+  if (!isfinite(t->polynomial)) {
+    app_table_cell(table, "-");
+    app_table_cell(table, "-");
+    return;
+  }
+  app_table_cell(table, "<= 2 - 2(%.2f) = %.2f", 1.0 - 0.5 * t->polynomial, t->polynomial);
+  if (t->weight > 0.0)
+    app_table_cell(table, "<= %.2f, exp(%.0f B), C = %g", t->whole, t->weight, t->c);
   else
-    snprintf(text, size, "<= %s, times lambda^-2", order);
+    app_table_cell(table, "<= %.2f", t->whole);
+}
+
+static sntk_status tell_fit(app *a, app_table *table, const json_t *like, const app_quantity *q, const app_law *law,
+                            const theory *t) {
+  if (a->options.json) {
+    sntk_record *record = app_fit_point("width_fit", like, "samples", q, law);
+    if (t) {
+      sntk_record_real(record, "theory_exponent", t->polynomial);
+      sntk_record_real(record, "theory_exponent_whole", t->whole);
+      sntk_record_real(record, "theory_c", t->c);
+      sntk_record_real(record, "theory_delta", t->delta);
+    }
+    return app_print_record(a, record);
+  }
+  app_table_cell(table, "%s", app_text(like, "activation"));
+  app_table_cell(table, "%lld", (long long)app_int(like, "dim"));
+  app_table_cell(table, "%lld", (long long)app_int(like, "outputs"));
+  app_table_number(table, app_real(like, "sigma"));
+  app_table_cell(table, "%s", q->name);
+  app_law_cells(table, law);
+  app_table_number(table, law->fit.r_squared);
+  if (t) {
+    theory_cells(table, t);
+  } else {
+    app_table_cell(table, "%s", "");
+    app_table_cell(table, "%s", "");
+  }
+  return SNTK_OK;
 }
 
 static sntk_status print_fits(app *a, const json_t *points) {
-  static const char *const headers[] = {
-      "activation",           "d",         "p", "sigma", "quantity", "points", "exponent in n", "95% interval", "R^2",
-      "theory (upper bound)", "other axes"};
-  static const struct {
-    const char *key, *name;
-    bool bounded; /* by the theory */
-  } quantities[] = {{"width_loss", "m* loss", true},
-                    {"width_kernel", "m* kernel", true},
-                    {"steps", "T", true},
-                    {"lambda_min", "lambda", false}};
+  static const char *const headers[] = {"activation",
+                                        "d",
+                                        "p",
+                                        "sigma",
+                                        "quantity",
+                                        "points",
+                                        "seeds",
+                                        "exponent in n",
+                                        "95% interval",
+                                        "R^2",
+                                        "theory, polynomial",
+                                        "theory, whole",
+                                        "other axes"};
+  const app_quantity quantities[] = {width_loss, width_kernel, steps, lambda};
+  static const double weights[] = {18.0, 18.0, 16.0, 0.0}; /* of B in the bounds on m and T */
+  enum { QUANTITIES = sizeof quantities / sizeof *quantities, LAMBDA = QUANTITIES - 1 };
   const bool more = app_more_axes(points, shown_axes, SHOWN_AXES);
   app_table *table = app_table_create((int)(sizeof headers / sizeof *headers) - !more, headers);
   bool any = false;
@@ -274,39 +361,31 @@ static sntk_status print_fits(app *a, const json_t *points) {
   for (size_t i = 0; i < json_array_size(points) && status == SNTK_OK; i++) {
     const json_t *like = json_array_get(points, i);
     if (!app_first_of_law(points, i)) continue;
-    sntk_power_fit fit, lambda;
-    int64_t missing;
-    const bool have_lambda = app_fit_law(a, points, like, "samples", "lambda_min", &lambda, &missing) == SNTK_OK;
-    for (size_t k = 0; k < sizeof quantities / sizeof *quantities && status == SNTK_OK; k++) {
-      if (app_fit_law(a, points, like, "samples", quantities[k].key, &fit, &missing) != SNTK_OK) continue;
-      any = true;
-      if (a->options.json) {
-        status = app_print_record(a, app_fit_point("width_fit", like, "samples", quantities[k].key, &fit, missing));
-        continue;
+    app_law of_lambda, law;
+    status = app_fit_law(a, points, like, "samples", &lambda, &of_lambda);
+    for (int k = 0; k < QUANTITIES && status == SNTK_OK; k++) {
+      status = app_fit_law(a, points, like, "samples", &quantities[k], &law);
+      if (status == SNTK_OK && app_law_told(&law)) {
+        const theory t = theory_of(like, weights[k], &of_lambda);
+        any = true;
+        status = tell_fit(a, table, like, &quantities[k], &law, k == LAMBDA ? NULL : &t);
+        if (more && !a->options.json) more_axes_cell(table, like);
       }
-      char theory[64] = "";
-      if (quantities[k].bounded) theory_text(theory, sizeof theory, like, &lambda, have_lambda);
-      app_table_cell(table, "%s", app_text(like, "activation"));
-      app_table_cell(table, "%lld", (long long)app_int(like, "dim"));
-      app_table_cell(table, "%lld", (long long)app_int(like, "outputs"));
-      app_table_number(table, app_real(like, "sigma"));
-      app_table_cell(table, "%s", quantities[k].name);
-      if (missing)
-        app_table_cell(table, "%lld (%lld none)", (long long)fit.points, (long long)missing);
-      else
-        app_table_cell(table, "%lld", (long long)fit.points);
-      app_table_number(table, fit.exponent);
-      app_interval_cell(table, &fit);
-      app_table_number(table, fit.r_squared);
-      app_table_cell(table, "%s", theory);
-      if (more) more_axes_cell(table, like);
+      app_law_clear(&law);
     }
+    app_law_clear(&of_lambda);
   }
   if (any && !a->options.json) {
     printf("\n");
     app_table_print(table);
+    printf(
+        "theory: upper bounds on m* and T. polynomial: lambda^-2 n^2, with lambda as measured; whole: times exp(18 B) "
+        "or "
+        "exp(16 B) over the n measured,\nB = max(C sigma sqrt(log(np / delta)), 1) with C = train.theory_c, which the "
+        "papers leave open, and delta = train.theory_delta; logarithms left out\n");
   }
   app_table_free(table);
+  if (status == SNTK_OK) status = app_print_differences(a, points, "width_fit", "samples", quantities, QUANTITIES);
   return status;
 }
 

@@ -37,6 +37,7 @@ struct sntk_perturb {
   double *inputs;
   double *products; /* n x n: inner products of the inputs, times the samples' factors */
   double largest;   /* norm of an input */
+  double logit0;    /* max |x_i . w_r| at W0 */
   int64_t samples;
   double *gram0, *change; /* np x np: H(W0), H(W) - H(W0) at the radius evaluated last */
   double *weight, *work;  /* np x np: N of the goal, scratch */
@@ -78,6 +79,37 @@ static sntk_status multiply_inputs(sntk_context *ctx, sntk_perturb *p) {
   return SNTK_OK;
 }
 
+/* The largest |x_i . w_r| of `count` neurons, weights dim x count. `z`: count numbers of work space. */
+static double logit_of(const sntk_perturb *p, const double *weights, int64_t count, double *z) {
+  const int64_t d = p->options.dim;
+  double largest = 0.0;
+  for (int64_t i = 0; i < p->samples; i++) {
+    memset(z, 0, (size_t)count * sizeof *z);
+    for (int64_t k = 0; k < d; k++)
+      for (int64_t r = 0; r < count; r++) z[r] += p->inputs[i * d + k] * weights[k * count + r];
+    for (int64_t r = 0; r < count; r++) largest = fmax(largest, fabs(z[r]));
+  }
+  return largest;
+}
+
+/* Of the weights as they stand, a piece at a time: the walks over the width know the largest logit, not the lowest. */
+static sntk_status logit_here(sntk_context *ctx, sntk_perturb *p, double *largest) {
+  const int64_t d = p->options.dim, m = p->options.width, step = m < PIECE ? m : PIECE;
+  double *weights = NULL, *z = NULL;
+  *largest = 0.0;
+  sntk_status status = sntk_alloc(ctx, "weights", sntk_size_mul(d, step), sizeof *weights, (void **)&weights);
+  if (status == SNTK_OK) status = sntk_alloc(ctx, "logits", step, sizeof *z, (void **)&z);
+  for (int64_t at = 0; at < m && status == SNTK_OK; at += step) {
+    const int64_t b = m - at < step ? m - at : step;
+    status = sntk_check_interrupt(ctx);
+    if (status == SNTK_OK) status = sntk_network_weights(ctx, p->net, at, b, weights);
+    if (status == SNTK_OK) *largest = fmax(*largest, logit_of(p, weights, b, z));
+  }
+  free(z);
+  free(weights);
+  return status;
+}
+
 static sntk_status create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
                           sntk_perturb *p) {
   sntk_network_options options = *network;
@@ -91,6 +123,7 @@ static sntk_status create(sntk_context *ctx, const sntk_network_options *network
   SNTK_TRY(sntk_pass_create(ctx, p->net, inputs, p->samples, &p->pass));
   SNTK_TRY(copy(ctx, "inputs", inputs, p->samples * options.dim, &p->inputs));
   SNTK_TRY(multiply_inputs(ctx, p));
+  SNTK_TRY(logit_here(ctx, p, &p->logit0));
   SNTK_TRY(allocate(ctx, p));
   if (p->net->v.layout == SNTK_LAYOUT_PLAIN) {
     SNTK_TRY(sntk_alloc(ctx, "weights", numbers(p), sizeof(double), (void **)&p->w0));
@@ -461,8 +494,12 @@ sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *p, double radi
   return SNTK_OK;
 }
 
-double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double sigma, double c, double delta) {
-  const double size = (double)samples * (double)outputs;
-  const double b = fmax(c * sigma * sqrt(log(size / delta)), 1.0);
-  return radius * size * exp(10.0 * b);
+sntk_status sntk_perturb_logit(sntk_context *ctx, sntk_perturb *p, double *largest) {
+  SNTK_TRY(logit_here(ctx, p, largest));
+  *largest = fmax(*largest, p->logit0);
+  return SNTK_OK;
+}
+
+double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double b) {
+  return radius * (double)samples * (double)outputs * exp(10.0 * b);
 }

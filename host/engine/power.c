@@ -238,7 +238,7 @@ static void describe(points *p, sntk_power_fit *fit) {
     all += from * from;
   }
   fit->factor = exp(offset);
-  fit->r_squared = all > 0.0 ? 1.0 - rest / all : 1.0;
+  if (fit->censored == 0) fit->r_squared = all > 0.0 ? 1.0 - rest / all : 1.0; /* else not of all points */
 }
 
 static sntk_status fit_points(sntk_context *ctx, points *p, sntk_power_fit *fit) {

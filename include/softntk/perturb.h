@@ -3,9 +3,10 @@
  * @brief How far the kernel moves when every neuron moves by at most R: the perturbation property.
  *
  * arXiv 2405.03251 proves for softmax: for all W~ with |w~_r - w_r| <= R, R in (0, 0.01), |H(W~) - H(W)|_F <= R np
- * exp(10 B) with probability 1 - delta, B = max(C sigma sqrt(log(np / delta)), 1). Measured here for three kinds of
- * direction, for every activation. H(W~) - H(W) is taken from the features'
- * change, without cancellation (on the ref backend as a difference of float64 matrices).
+ * exp(10 B) with probability 1 - delta, B = max(C sigma sqrt(log(np / delta)), 1), a B that bounds every |x_i . w_r|.
+ * The C for which it does so is left open; the B of a run can be taken from its logits. Measured here for three kinds
+ * of direction, for every activation. H(W~) - H(W) is taken from the features' change, without cancellation (on the ref
+ * backend as a difference of float64 matrices).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -92,10 +93,16 @@ SNTK_API sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p
 SNTK_API sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *perturb, double radius,
                                           sntk_perturbation *result);
 
-/** @brief The paper's bound R n p exp(10 B) on |H(W~) - H(W)|_F, B = max(c sigma sqrt(log(n p / delta)), 1): proved for
- * softmax and R < 0.01; a yardstick elsewhere. */
-SNTK_API double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double sigma, double c,
-                                   double delta);
+/**
+ * @brief The largest |x_i . w_r| over samples and neurons, at W0 and at the weights evaluated last (by a measurement,
+ * an ascent or a gradient): the smallest B that bounds the logits of the run, which the paper's proof asks of B.
+ * @return SNTK_OK; SNTK_ERR_MEMORY; SNTK_ERR_INTERRUPTED; SNTK_ERR_DEVICE.
+ */
+SNTK_API sntk_status sntk_perturb_logit(sntk_context *ctx, sntk_perturb *perturb, double *largest);
+
+/** @brief The paper's bound R n p exp(10 b) on |H(W~) - H(W)|_F, b >= 1 a bound on every |x_i . w_r|: proved for
+ * softmax and R < 0.01; a yardstick elsewhere. Infinite where it overflows. */
+SNTK_API double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double b);
 
 /** @brief The current direction of neurons [first, first + count): dim x count row-major, largest norm 1.
  * @return SNTK_OK; SNTK_ERR_ARGUMENT (no such neurons). */

@@ -92,7 +92,7 @@ typedef struct sntk_power_fit {
   sntk_power_method method; /**< LIKELIHOOD where a value is censored */
   double exponent, factor;
   double low, high; /**< 95% Student t interval about the exponent; NaN with fewer than two seeds */
-  double r_squared; /**< of the law through the values that are not censored */
+  double r_squared; /**< of the law; NaN where a value is censored */
 } sntk_power_fit;
 
 /**

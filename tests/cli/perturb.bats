@@ -4,7 +4,7 @@ load helper
 
 POINT_KEYS='id status activation width samples dim outputs sigma scale init seed backend precision computed_in direction
   lambda_min_initial lambda_max_initial gram_norm perturb_seconds'
-RADIUS_KEYS='radius change ratio relative_change lambda_min lambda_share bound bound_share'
+RADIUS_KEYS='radius change ratio relative_change lambda_min lambda_share bound_B bound bound_share'
 REGION_KEYS='region_radius region_at_least region_at_most trials'
 
 # Two radii and the region of each of three directions: nine points a network.
@@ -63,8 +63,7 @@ without_laws() { grep -v perturb_fit "$1"; } # laws are made from the records an
 @test "figures: what they are made of, the paper's bound, adversary beyond random, a region that keeps its share" {
   write_moves
   expect 0 perturb p.yaml --json --precision f64 --set 'grid.network.activation=[softmax, relu, exp, exp_normalized]' \
-    --set network.outputs=2 --set perturb.ascent_steps=10 --set train.theory_c=0.5 --set train.theory_delta=0.05 \
-    --set network.sigma=2
+    --set network.outputs=2 --set perturb.ascent_steps=10 --set network.sigma=2
   "$PYTHON" - out <<'PY'
 import json, math, sys
 points = [json.loads(line) for line in open(sys.argv[1])]
@@ -76,8 +75,7 @@ for p in points:
         assert near(p["ratio"], p["change"] / (p["radius"] * n)), p
         assert near(p["relative_change"], p["change"] / p["gram_norm"]), p
         assert near(p["lambda_share"], p["lambda_min"] / p["lambda_min_initial"]), p
-        b = max(0.5 * p["sigma"] * math.sqrt(math.log(n / 0.05)), 1.0)
-        assert near(p["bound"], p["radius"] * n * math.exp(10 * b)), p
+        assert near(p["bound"], p["radius"] * n * math.exp(10 * p["bound_B"])), p
         assert near(p["bound_share"], p["change"] / p["bound"]), p
         # eigenvalues move by no more than the matrix does (Weyl)
         assert abs(p["lambda_min"] - p["lambda_min_initial"]) <= p["change"] * (1 + 1e-9), p
@@ -91,6 +89,37 @@ for (activation, direction, radius), change in moves.items():
         assert moves[activation, "adversarial", radius] >= change, (activation, radius)
 assert len(moves) == 4 * 3 * 2
 PY
+}
+
+@test "B of the bound is the smallest that holds for the logits of the run, whatever train.theory_c says" {
+  write_moves
+  records npy x.npy 6 4 '<f8' $(seq -0.3 0.026 0.3 | head -24)
+  options='--precision f64 --set data.source=npy --set data.inputs=x.npy --set data.normalize=none --set network.sigma=5'
+  expect 0 ntk p.yaml --quiet $options --set save.weights=true --out k
+  "$H5_LIST" k/run.h5 /weights >weights
+  expect 0 perturb p.yaml --json $options --set perturb.convex_region=false --set 'perturb.radii=[1e-9, 3]' --out moved
+  cp out moved.txt
+  expect 0 perturb p.yaml --json $options --set perturb.convex_region=false --set 'perturb.radii=[1e-9, 3]' \
+    --set train.theory_c=7 --set train.theory_delta=0.5 --out other
+  records same moved.txt >a
+  records same out | cmp - a
+  "$PYTHON" - moved.txt $(seq -0.3 0.026 0.3 | head -24) <<'PY'
+import json, sys
+points = [json.loads(line) for line in open(sys.argv[1])]
+x = [float(v) for v in sys.argv[2:]]
+w = [float(v) for v in open("weights")]
+logit = max(abs(sum(x[4 * i + k] * w[32 * k + r] for k in range(4))) for i in range(6) for r in range(32))
+longest = max(sum(v * v for v in x[4 * i:4 * i + 4]) for i in range(6)) ** 0.5
+assert logit > 1
+seen = {(p["direction"], p["radius"]): p["bound_B"] for p in points if p["kind"] == "perturb"}
+assert len(seen) == 6
+for (direction, radius), b in seen.items():
+    assert logit - 1e-12 <= b <= logit + radius * longest + 1e-12, (direction, radius, b, logit)
+assert max(b for (_, radius), b in seen.items() if radius == 3) > logit + 0.1, seen
+PY
+  # logits below one: the proof's B is 1 at the least
+  expect 0 perturb p.yaml --json $options --set network.sigma=0.01 --set perturb.convex_region=false
+  equal B "$(records get out bound_B perturb | sort -u)" 1
 }
 
 @test "at the region's radius the share is kept, beyond it is not" {

@@ -569,15 +569,54 @@ static void the_adversarial_direction_changes_more(void **state) {
 
 /* ---- the rest ---- */
 
+static double largest_logit(const problem *q, const double *weights) {
+  const int64_t d = q->options.dim, m = q->options.width;
+  double largest = 0.0;
+  for (int64_t i = 0; i < q->n; i++)
+    for (int64_t r = 0; r < m; r++) {
+      double z = 0.0;
+      for (int64_t k = 0; k < d; k++) z += q->inputs[i * d + k] * weights[k * m + r];
+      largest = fmax(largest, fabs(z));
+    }
+  return largest;
+}
+
+/* The B of a run: of both signs, at W0 and where the weights were moved to, over more neurons than a piece has. */
+static void the_largest_logit_is_that_of_both_weights(void **state) {
+  (void)state;
+  enum { N = 5, D = 3, M = 5000 };
+  static const sntk_activation activations[] = {SNTK_SOFTMAX, SNTK_RELU, SNTK_EXP};
+  static const double radii[] = {1e-3, 0.5, 4.0};
+  sntk_context *cpu = open_context("cpu", 2), *ref = open_context("ref", 1);
+  for (int turn = 0; turn < 12; turn++) {
+    sntk_context *ctx = turn % 2 ? cpu : ref;
+    const sntk_precision precision = turn % 4 == 1 ? SNTK_F32 : SNTK_F64;
+    const problem q = make_problem(ref, activations[turn % 3], N, D, 1, turn % 3 ? 40 : M,
+                                   turn % 2 ? SNTK_INIT_IID : SNTK_INIT_SYMMETRIC, 300 + (uint64_t)turn);
+    sntk_perturb *p = make_perturb(ctx, &q, precision);
+    for (int64_t k = 0; k < LENGTH(radii); k++) {
+      sntk_perturbation seen;
+      double logit;
+      assert_ok(ctx, sntk_perturb_measure(ctx, p, radii[k], &seen));
+      assert_ok(ctx, sntk_perturb_logit(ctx, p, &logit));
+      const double *const after = moved(&q, direction_of(ctx, p, &q), radii[k], precision);
+      const double before = largest_logit(&q, q.weights), expected = fmax(before, largest_logit(&q, after));
+      snprintf(support_case, sizeof support_case, "turn %d, radius %g", turn, radii[k]);
+      assert_near(logit, expected, (precision == SNTK_F32 ? 8.0 * EPS32 : 16.0 * EPS64) * D * expected);
+    }
+    sntk_perturb_free(p);
+    pool_clear();
+  }
+  sntk_context_free(cpu);
+  sntk_context_free(ref);
+}
+
 static void the_bound_is_the_formula(void **state) {
   (void)state;
-  /* np / delta = 64 / 0.1: sqrt(log 640) = 2.5419...; C sigma = 0.1 leaves B at its floor of one */
-  assert_near(sntk_perturb_bound(0.01, 32, 2, 1.0, 0.1, 0.1), 0.64 * exp(10.0), 0.64 * 64.0 * EPS64 * exp(10.0));
-  const double b = 0.5 * 1.5 * sqrt(log(12.0 * 3.0 / 0.05));
-  assert_true(b > 1.0);
-  const double expected = 0.002 * 36.0 * exp(10.0 * b);
-  assert_near(sntk_perturb_bound(0.002, 12, 3, 1.5, 0.5, 0.05), expected, 1e-13 * expected);
-  assert_near(sntk_perturb_bound(0.004, 12, 3, 1.5, 0.5, 0.05), 2.0 * expected, 2e-13 * expected);
+  assert_near(sntk_perturb_bound(0.01, 32, 2, 1.0), 0.64 * exp(10.0), 0.64 * 64.0 * EPS64 * exp(10.0));
+  const double expected = 0.002 * 36.0 * exp(10.0 * 4.1);
+  assert_near(sntk_perturb_bound(0.002, 12, 3, 4.1), expected, 1e-13 * expected);
+  assert_near(sntk_perturb_bound(0.004, 12, 3, 4.1), 2.0 * expected, 2e-13 * expected);
 }
 
 static void arguments_outside_their_domain(void **state) {
@@ -696,6 +735,7 @@ int main(void) {
       cmocka_unit_test_teardown(the_training_direction_is_that_of_training, pool_teardown),
       cmocka_unit_test_teardown(a_failed_training_keeps_the_direction, pool_teardown),
       cmocka_unit_test_teardown(the_adversarial_direction_changes_more, pool_teardown),
+      cmocka_unit_test_teardown(the_largest_logit_is_that_of_both_weights, pool_teardown),
       cmocka_unit_test_teardown(the_bound_is_the_formula, pool_teardown),
       cmocka_unit_test_teardown(arguments_outside_their_domain, pool_teardown),
       cmocka_unit_test_teardown(memory_is_told_or_refused, pool_teardown),
