@@ -2,6 +2,9 @@
  * @file csv.c
  * @brief Numbers in text: comma-separated (or semicolons, tabs, spaces), plain or gzip-compressed.
  *
+ * Where the first line could be a header or not, the reader asks: a header in silence taken for a sample, or a sample
+ * for a header, would change the data without a word.
+ *
  * The separator is the first of comma, semicolon, tab and space that the first line of numbers has. Quotes as in RFC
  * 4180 are tolerated around a field, which may not contain a line break. Numbers are decimal with a point whatever the
  * locale, finite and fully consumed; whole numbers beyond 2^53 are refused, since float64 would change them silently.
@@ -17,6 +20,7 @@
 #include "data/loaders.h"
 
 enum { CHUNK_BYTES = 1 << 16, FIRST_LINE = 1 << 12, FIRST_VALUES = 1 << 12 };
+enum { LONG_COUNT = 16 }; /* columns; so many are not counted by chance */
 
 /* Separators in the order of preference; the last stands for lines of one field. */
 enum { SEPARATORS = 5, SPACE = 3, NONE = 4 };
@@ -25,6 +29,13 @@ static const char *const separator_name[SEPARATORS] = {"commas", "semicolons", "
                                                        "nothing: the first line has no comma, semicolon, tab or space"};
 
 typedef enum number_kind { NUMBER, EMPTY, NOT_NUMBER, NOT_FINITE, TOO_LARGE, INEXACT } number_kind;
+
+/* How the numbers of a line are written. */
+typedef struct line_look {
+  int64_t fields, quoted, decimals; /* decimals: with a point or an exponent */
+  bool increasing;                  /* whole numbers from 0 up, each above the one before */
+  double first, last;
+} line_look;
 
 typedef struct csv_reader {
   sntk_context *ctx;
@@ -50,6 +61,7 @@ typedef struct csv_cursor {
 typedef struct csv_field {
   const char *text;
   int64_t size;
+  bool quoted;
 } csv_field;
 
 static sntk_status no_memory(const csv_reader *r, int64_t bytes) {
@@ -160,7 +172,7 @@ static bool next_field(csv_cursor *c, int separator, csv_field *field) {
   const char *tail_end = c->at;
   while (tail_end > tail && is_space(tail_end[-1])) tail_end--;
   if (!quoted) stop = tail_end;
-  *field = (csv_field){start, stop - start};
+  *field = (csv_field){start, stop - start, quoted};
   if (separator == SPACE)
     while (c->at < c->end && is_space(*c->at)) c->at++;
   c->more = c->at < c->end;
@@ -174,7 +186,7 @@ static bool is_non_finite_word(const char *text, int64_t size) {
   if (size > 0 && (*text == '+' || *text == '-')) text++, size--;
   for (size_t w = 0; w < sizeof words / sizeof *words; w++)
     if (size == (int64_t)strlen(words[w]) && strncasecmp(text, words[w], (size_t)size) == 0) return true;
-  return false;
+  return size > 4 && strncasecmp(text, "nan(", 4) == 0 && text[size - 1] == ')'; /* as C prints it */
 }
 
 /* [+-] digits [. digits] [e [+-] digits] with at least one digit in front of e. strtod then only converts: in the C
@@ -247,27 +259,207 @@ static int64_t count_fields(const csv_reader *r, int separator) {
   return count;
 }
 
-/* Is the first line a header? One with both numbers and names could as well be a damaged line of numbers: refused. */
+/* ---- is the first line a header? ---- */
+
+static const char ask_header[] = "give header: yes if the line is one of names, header: no if it is a sample";
+
+/* The next character of UTF-8 text, -1 where it is none. */
+static int64_t next_character(const unsigned char **at, const unsigned char *end) {
+  const unsigned char first = *(*at)++;
+  if (first < 0x80) return first;
+  const int more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+  int64_t code = first & (0x3f >> more);
+  for (int b = 0; b < more; b++) {
+    if (*at == end || (**at & 0xc0) != 0x80) return -1;
+    code = code << 6 | (*(*at)++ & 0x3f);
+  }
+  return code;
+}
+
+/* Punctuation, dashes, currencies, fractions, full-width digits and the like are no letters. Bytes that are not UTF-8
+ * are taken for letters of an older encoding. */
+static bool is_letter(int64_t code) {
+  if (code < 0) return true;
+  if (code < 0x80) return (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z');
+  if (code < 0xc0) return code == 0xb5;
+  return code != 0xd7 && code != 0xf7 && !(code >= 0x2000 && code < 0x2c00) && !(code >= 0x3000 && code < 0x3040) &&
+         !(code >= 0xff00 && code <= 0xff20) && code != 0xfeff;
+}
+
+/* A letter, and no zero byte, which no text has. */
+static bool has_letter(csv_field field) {
+  const unsigned char *at = (const unsigned char *)field.text, *end = at + field.size;
+  bool letter = false;
+  while (at < end) {
+    const int64_t code = next_character(&at, end);
+    if (code == 0) return false;
+    letter |= is_letter(code);
+  }
+  return letter;
+}
+
+/* A sign, a point and spaces may stand before the digit of what was to be a number. */
+static bool begins_as_number(csv_field field) {
+  int64_t j = 0;
+  while (j < field.size && strchr("+-. ", field.text[j]) && field.text[j]) j++;
+  return j < field.size && is_digit(field.text[j]);
+}
+
+/* What programs write for a value that is missing, wrong or a truth, without its punctuation and in small letters. */
+static bool is_value_word(csv_field field) {
+  static const char *const words[] = {
+      "na",      "nana",  "nan",       "nat",     "null",  "nil",       "none",         "missing",       "unknown",
+      "unk",     "undef", "undefined", "void",    "empty", "blank",     "notavailable", "notapplicable", "nodata",
+      "novalue", "error", "err",       "invalid", "inf",   "infinity",  "infinite",     "true",          "false",
+      "yes",     "no",    "nanind",    "nansnan", "nd",    "notanumber"};
+  char word[16];
+  int used = 0;
+  for (int64_t j = 0; j < field.size; j++) {
+    const char c = field.text[j];
+    if (used == (int)sizeof word - 1 || (c & 0x80)) return false;
+    if (is_letter(c) || is_digit(c)) word[used++] = (char)(c | 32);
+  }
+  word[used] = '\0';
+  for (size_t w = 0; w < sizeof words / sizeof *words; w++)
+    if (strcmp(word, words[w]) == 0) return true;
+  const char last = field.text[field.size - 1];
+  if (field.text[0] == '#' && (last == '!' || last == '?')) return true; /* a spreadsheet's #DIV/0! and others */
+  return field.size == 2 && memcmp(field.text, "\\N", 2) == 0;           /* a database's */
+}
+
+/* A name of a column can be nothing else: it has a letter, does not begin as a number, and is no word for a value. */
+static bool is_name(csv_field field) { return has_letter(field) && !begins_as_number(field) && !is_value_word(field); }
+
+static int compare_fields(const void *a, const void *b) {
+  const csv_field *x = a, *y = b;
+  const int order = memcmp(x->text, y->text, (size_t)(x->size < y->size ? x->size : y->size));
+  return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+/* Columns of one table have different names; cells of a line of samples often are the same. */
+static sntk_status check_different(const csv_reader *r, int64_t count) {
+  void *memory;
+  SNTK_TRY(sntk_alloc(r->ctx, "the header", count, sizeof(csv_field), &memory));
+  csv_field *fields = memory;
+  csv_cursor c = start_fields(r->line, r->line_size, r->separator);
+  for (int64_t j = 0; j < count; j++) next_field(&c, r->separator, &fields[j]);
+  qsort(fields, (size_t)count, sizeof *fields, compare_fields);
+  sntk_status status = SNTK_OK;
+  char shown[SNTK_EXCERPT_CHARS];
+  for (int64_t j = 1; j < count && status == SNTK_OK; j++)
+    if (compare_fields(&fields[j - 1], &fields[j]) == 0)
+      status = sntk_fail(r->ctx, SNTK_ERR_DATA, "%s:%lld: \"%s\" comes twice, so it may be no header; %s", r->path,
+                         (long long)r->line_number, sntk_excerpt(fields[j].text, fields[j].size, shown), ask_header);
+  free(fields);
+  return status;
+}
+
+/* The first field of a kind and its column, from 1. */
+typedef struct csv_found {
+  csv_field field;
+  int64_t col;
+} csv_found;
+
+static void note(csv_found *found, csv_field field, int64_t col) {
+  if (!found->col) *found = (csv_found){field, col};
+}
+
+static sntk_status mixed_line(const csv_reader *r, csv_found word, csv_found number) {
+  char shown[SNTK_EXCERPT_CHARS], other[SNTK_EXCERPT_CHARS];
+  return sntk_fail(
+      r->ctx, SNTK_ERR_DATA,
+      "%s:%lld: column %lld: \"%s\" is not a number, while column %lld, \"%s\", is (fields are separated by %s); "
+      "correct the line, or give header: yes if it is a line of names",
+      r->path, (long long)r->line_number, (long long)word.col, sntk_excerpt(word.field.text, word.field.size, shown),
+      (long long)number.col, sntk_excerpt(number.field.text, number.field.size, other), separator_name[r->separator]);
+}
+
+static sntk_status unclear_line(const csv_reader *r, csv_found cell) {
+  char shown[SNTK_EXCERPT_CHARS];
+  return sntk_fail(r->ctx, SNTK_ERR_DATA,
+                   "%s:%lld: column %lld: \"%s\" is neither a number nor plainly the name of a column (fields are "
+                   "separated by %s); %s",
+                   r->path, (long long)r->line_number, (long long)cell.col,
+                   sntk_excerpt(cell.field.text, cell.field.size, shown), separator_name[r->separator], ask_header);
+}
+
+/* A line of names is one where every field is a name; the first may be empty, as that over row labels is. One with both
+ * numbers and others could as well be a damaged line of numbers, and what is not plainly a name may be a missing value:
+ * refused. */
 static sntk_status find_header(const csv_reader *r, bool *is_header) {
   csv_cursor c = start_fields(r->line, r->line_size, r->separator);
-  csv_field field, name = {0}, number = {0};
-  int64_t name_col = 0, number_col = 0;
-  for (int64_t col = 1; c.more; col++) {
-    if (!next_field(&c, r->separator, &field)) return bad_quote(r, col);
+  csv_found name = {0}, unclear = {0}, number = {0};
+  csv_field field;
+  int64_t count = 0;
+  while (c.more) {
+    if (!next_field(&c, r->separator, &field)) return bad_quote(r, count + 1);
+    count++;
     double value;
     const number_kind kind = parse_number(field, &value);
-    if (kind == NOT_NUMBER && !name_col) name = field, name_col = col;
-    if (kind != NOT_NUMBER && kind != EMPTY && !number_col) number = field, number_col = col;
+    if (kind == NOT_NUMBER)
+      note(is_name(field) ? &name : &unclear, field, count);
+    else if (kind != EMPTY)
+      note(&number, field, count);
+    else if (count > 1)
+      note(&unclear, field, count);
   }
-  *is_header = name_col > 0;
-  char shown[SNTK_EXCERPT_CHARS], other[SNTK_EXCERPT_CHARS];
-  if (name_col && number_col)
-    return sntk_fail(
-        r->ctx, SNTK_ERR_DATA,
-        "%s:%lld: column %lld: \"%s\" is not a number, while column %lld, \"%s\", is (fields are separated by %s); "
-        "correct the line, or give header: yes if it is a line of names",
-        r->path, (long long)r->line_number, (long long)name_col, sntk_excerpt(name.text, name.size, shown),
-        (long long)number_col, sntk_excerpt(number.text, number.size, other), separator_name[r->separator]);
+  *is_header = name.col > 0;
+  const bool all_empty = !name.col && !number.col && (!unclear.col || unclear.field.size == 0);
+  if (all_empty) return SNTK_OK; /* the line is refused for it */
+  if (number.col && name.col) return mixed_line(r, name, number);
+  if (number.col && unclear.col && unclear.field.size > 0) return mixed_line(r, unclear, number);
+  if (number.col) return SNTK_OK;
+  if (unclear.col) return unclear_line(r, unclear);
+  return check_different(r, count);
+}
+
+/* How the numbers of the line are written. */
+static line_look look_at(const csv_reader *r) {
+  line_look look = {.increasing = true, .last = -1.0};
+  csv_cursor c = start_fields(r->line, r->line_size, r->separator);
+  csv_field field;
+  while (c.more && next_field(&c, r->separator, &field)) {
+    double value = -1.0;
+    bool decimals = false;
+    parse_number(field, &value);
+    for (int64_t j = 0; j < field.size; j++) decimals |= field.text[j] == '.' || (field.text[j] | 32) == 'e';
+    look.increasing &= value > look.last && value == floor(value);
+    if (look.fields == 0) look.first = value;
+    look.last = value;
+    look.decimals += decimals;
+    look.quoted += field.quoted;
+    look.fields++;
+  }
+  return look;
+}
+
+static sntk_status perhaps_header(const csv_reader *r, const char *why) {
+  return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s:1: %s; %s", r->path, why, ask_header);
+}
+
+/* Programs write the numbers of columns that have no names. A lone 0 begins many a file of labels, whose rows are
+ * counted against the inputs'; a long count that the next line goes on with is no header's. */
+static sntk_status check_count(const csv_reader *r, const line_look looks[2], bool labels) {
+  const line_look *const first = &looks[0], *const next = &looks[1];
+  if (!first->increasing || first->last != (double)first->fields - 1.0 || (first->decimals && first->fields < 3))
+    return SNTK_OK;
+  if (first->fields == 1)
+    return labels ? SNTK_OK : perhaps_header(r, "a lone 0, which programs write over a column that has no name");
+  const bool goes_on =
+      next->increasing && next->last == 2.0 * (double)first->fields - 1.0 && next->first == first->last + 1.0;
+  if (goes_on && first->fields >= LONG_COUNT) return SNTK_OK;
+  return perhaps_header(r, "the line counts its columns from 0, as programs do that have no names for them");
+}
+
+/* For a first line of numbers that was taken for a sample, and the next (without fields: there is none): is the first
+ * one written otherwise, as the numbers of columns are above decimals? */
+static sntk_status compare_lines(const csv_reader *r, const line_look looks[2], bool labels) {
+  const line_look *const first = &looks[0], *const next = &looks[1];
+  SNTK_TRY(check_count(r, looks, labels));
+  if (first->fields > 1 && first->increasing && !first->decimals && next->fields > 0 && next->decimals == next->fields)
+    return perhaps_header(r, "the line has increasing whole numbers, and all of the next have decimals");
+  if (first->quoted == first->fields && next->fields > 0 && next->quoted == 0)
+    return perhaps_header(r, "every number of the line is in quotes, and none of the next is");
   return SNTK_OK;
 }
 
@@ -318,13 +510,27 @@ static void drop_mark(csv_reader *r) {
   memmove(r->line, r->line + 3, (size_t)r->line_size + 1);
 }
 
+static sntk_status check_ends(const csv_reader *r) {
+  int64_t at = 0;
+  while (at < r->line_size && r->line[at] != '\r') at++;
+  if (at < r->line_size)
+    return sntk_fail(r->ctx, SNTK_ERR_DATA,
+                     "%s:%lld: a carriage return inside a line is not a number's; if lines end in carriage returns "
+                     "alone, convert them: tr '\\r' '\\n' <old >new",
+                     r->path, (long long)r->line_number);
+  return SNTK_OK;
+}
+
 static sntk_status read_lines(csv_reader *r, int header, int64_t limit, int64_t *total) {
   int64_t header_fields[SEPARATORS] = {0}, header_line = 0, blank_line = 0, rows = 0;
+  bool looked = false;        /* is the first line a sample because it looks so? */
+  line_look looks[2] = {{0}}; /* of the first two lines then */
   for (;;) {
     bool found;
     SNTK_TRY(next_line(r, &found));
     if (!found) break;
     if (r->line_number == 1) drop_mark(r);
+    SNTK_TRY(check_ends(r));
     if (is_blank(r)) {
       if (!blank_line) blank_line = r->line_number;
       continue;
@@ -342,6 +548,7 @@ static sntk_status read_lines(csv_reader *r, int header, int64_t limit, int64_t 
         header_line = 1;
         continue;
       }
+      looked = header < 0;
     }
     if (rows == 0) r->separator = find_separator(r->line, r->line_size);
     SNTK_TRY(read_row(r, limit));
@@ -352,13 +559,22 @@ static sntk_status read_lines(csv_reader *r, int header, int64_t limit, int64_t 
           "column needs one name, or remove the header",
           r->path, (long long)header_fields[r->separator], (long long)r->line_number, (long long)r->cols,
           separator_name[r->separator]);
+    if (looked && rows < 2) looks[rows] = look_at(r);
     rows++;
+    if (looked && rows == 2) SNTK_TRY(compare_lines(r, looks, header == SNTK_HEADER_OF_LABELS));
   }
+  if (looked && rows == 1) SNTK_TRY(compare_lines(r, looks, header == SNTK_HEADER_OF_LABELS));
   if (rows == 0)
     return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s: %s; at least one line of numbers is needed", r->path,
                      header_line ? "there is no line behind the header" : "the file is empty");
   *total = rows;
   return SNTK_OK;
+}
+
+/* Reads the first chunk, and refuses what is no plain text. */
+static sntk_status check_format(csv_reader *r) {
+  SNTK_TRY(sntk_input_read(r->ctx, r->input, r->chunk, CHUNK_BYTES, &r->chunk_size));
+  return sntk_fail_format(r->ctx, r->path, "a table in plain text", NULL, r->chunk, r->chunk_size);
 }
 
 sntk_status sntk_csv_load(sntk_context *ctx, const char *path, int header, int64_t limit, sntk_array *array,
@@ -372,6 +588,7 @@ sntk_status sntk_csv_load(sntk_context *ctx, const char *path, int header, int64
   if (status == SNTK_OK) status = sntk_input_open(ctx, path, &r.input);
   if (status == SNTK_OK) status = sntk_alloc(ctx, path, CHUNK_BYTES, 1, &chunk);
   r.chunk = chunk;
+  if (status == SNTK_OK) status = check_format(&r);
   if (status == SNTK_OK) status = read_lines(&r, header, limit, total);
   if (status == SNTK_OK) {
     /* Doubling leaves up to half unused. A failure to shrink changes nothing. */

@@ -81,10 +81,12 @@ static sntk_status check_finite(sntk_context *ctx, const char *path, const sntk_
 /* A file in the source's format: all of it, or the samples and the held-out rows behind them; *total is what it has. */
 static sntk_status load_file(sntk_context *ctx, const sntk_data_options *options, const char *path, sntk_array *array,
                              int64_t *total) {
+  const bool labels = path == options->labels;
+  const int header = labels && options->header < 0 ? SNTK_HEADER_OF_LABELS : options->header;
   const int64_t limit = options->samples > 0 ? options->samples + options->test_samples : 0;
   sntk_status status = SNTK_ERR_INTERNAL;
   if (options->source == SNTK_DATA_NPY) status = sntk_npy_load(ctx, path, limit, array, total);
-  if (options->source == SNTK_DATA_CSV) status = sntk_csv_load(ctx, path, options->header, limit, array, total);
+  if (options->source == SNTK_DATA_CSV) status = sntk_csv_load(ctx, path, header, limit, array, total);
   if (options->source == SNTK_DATA_HDF5) status = sntk_hdf5_load(ctx, path, limit, array, total);
   if (options->source == SNTK_DATA_IDX) status = sntk_idx_load(ctx, path, limit, array, total);
   if (status != SNTK_OK) return status;

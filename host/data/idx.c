@@ -7,6 +7,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <string.h>
+
 #include "data/loaders.h"
 
 enum { CHUNK_BYTES = 1 << 16 }; /* a multiple of every element size */
@@ -32,6 +34,18 @@ static sntk_status truncated(sntk_context *ctx, const char *path, int64_t wanted
       (long long)wanted, (long long)got);
 }
 
+/* For a file with these first bytes. */
+static sntk_status not_idx(sntk_context *ctx, const char *path, sntk_input *input, const unsigned char *start,
+                           int64_t size) {
+  unsigned char head[SNTK_HEAD_BYTES];
+  int64_t more = 0;
+  memcpy(head, start, (size_t)size);
+  if (size == 4) SNTK_TRY(sntk_input_read(ctx, input, head + 4, (int64_t)sizeof head - 4, &more));
+  return sntk_fail_format(ctx, path, "an IDX file",
+                          "its first bytes must be 0 0, a type (08, 09, 0B, 0C, 0D or 0E) and the number of dimensions",
+                          head, size + more);
+}
+
 static sntk_status read_header(sntk_context *ctx, const char *path, sntk_input *input, idx_header *header,
                                int64_t *bytes) {
   unsigned char start[4];
@@ -43,12 +57,7 @@ static sntk_status read_header(sntk_context *ctx, const char *path, sntk_input *
     while (t < known && types[t].code != start[2]) t++;
   else
     t = known;
-  if (t == known)
-    return sntk_fail(
-        ctx, SNTK_ERR_DATA,
-        "%s: not an IDX file: its first bytes must be 0 0, a type (08, 09, 0B, 0C, 0D or 0E) and the number of "
-        "dimensions",
-        path);
+  if (t == known) return not_idx(ctx, path, input, start, got);
   header->type = types[t];
   if (start[3] == 0)
     return sntk_fail(ctx, SNTK_ERR_DATA, "%s: the IDX header announces 0 dimensions; at least 1 is needed", path);

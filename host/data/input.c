@@ -1,31 +1,18 @@
 /**
  * @file input.c
- * @brief What the file readers share: opening, gzip, elements of binary formats, arrays within the memory limit.
+ * @brief What the file readers share: opening, elements of binary formats, arrays within the memory limit.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "data/loaders.h"
-
-enum { GZIP_BUFFER = 1 << 17 };
-
-/* Deflate's best case is 258 bytes from two bits: no gzip file grows by more than this factor. */
-#define DEFLATE_LIMIT 1032
-
-struct sntk_input {
-  gzFile gz;
-  char *path;
-  int64_t size;
-};
 
 sntk_status sntk_file_open(sntk_context *ctx, const char *path, int *descriptor, int64_t *size) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -43,63 +30,6 @@ sntk_status sntk_file_open(sntk_context *ctx, const char *path, int *descriptor,
   *descriptor = fd;
   *size = S_ISREG(info.st_mode) ? (int64_t)info.st_size : -1;
   return SNTK_OK;
-}
-
-sntk_status sntk_input_open(sntk_context *ctx, const char *path, sntk_input **input) {
-  *input = NULL;
-  int fd = -1;
-  int64_t size = 0;
-  SNTK_TRY(sntk_file_open(ctx, path, &fd, &size));
-  sntk_input *s = calloc(1, sizeof *s);
-  char *copy = strdup(path);
-  gzFile gz = s && copy ? gzdopen(fd, "rb") : NULL;
-  if (!gz || gzbuffer(gz, GZIP_BUFFER) != 0) {
-    if (gz)
-      gzclose(gz);
-    else
-      close(fd);
-    free(copy);
-    free(s);
-    return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory to read it", path);
-  }
-  *s = (sntk_input){.gz = gz, .path = copy, .size = size};
-  *input = s;
-  return SNTK_OK;
-}
-
-void sntk_input_close(sntk_input *input) {
-  if (!input) return;
-  gzclose(input->gz);
-  free(input->path);
-  free(input);
-}
-
-sntk_status sntk_input_read(sntk_context *ctx, sntk_input *input, void *to, int64_t wanted, int64_t *got) {
-  *got = 0;
-  while (*got < wanted) {
-    const int64_t rest = wanted - *got;
-    const int read = gzread(input->gz, (char *)to + *got, rest < INT_MAX ? (unsigned)rest : (unsigned)INT_MAX);
-    if (read > 0) *got += read;
-    int code;
-    const char *text = gzerror(input->gz, &code);
-    if (code == Z_ERRNO) return sntk_fail(ctx, SNTK_ERR_IO, "%s: reading failed: %s", input->path, strerror(errno));
-    /* zlib gives what it had before the break and only then a short count. */
-    if (code == Z_BUF_ERROR)
-      return sntk_fail(ctx, SNTK_ERR_DATA, "%s: the gzip file ends in the middle of its data; fetch or write it again",
-                       input->path);
-    if (code == Z_MEM_ERROR) return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory to decompress it", input->path);
-    const char *reason = strstr(text, ": "); /* zlib puts a name of its own in front */
-    if (code != Z_OK && code != Z_STREAM_END)
-      return sntk_fail(ctx, SNTK_ERR_DATA, "%s: the gzip file is damaged (%s); fetch or write it again", input->path,
-                       reason ? reason + 2 : text);
-    if (read <= 0) break;
-  }
-  return SNTK_OK;
-}
-
-int64_t sntk_input_bound(sntk_input *input, bool *exact) {
-  *exact = gzdirect(input->gz) && input->size >= 0;
-  return *exact || input->size < 0 ? input->size : sntk_size_mul(input->size, DEFLATE_LIMIT);
 }
 
 bool sntk_decode(const unsigned char *bytes, char kind, int size, bool big_endian, double *value) {

@@ -22,15 +22,29 @@
 /* Opens for reading. *size is -1 where the file is not a regular one (a pipe). A folder is refused. */
 sntk_status sntk_file_open(sntk_context *ctx, const char *path, int *descriptor, int64_t *size);
 
-/* A file that may be gzip-compressed: whether it is, the content says, not the name. */
+/* ---- contents that may be gzip-compressed (stream.c) ---- */
+
+/* Whether it is compressed the content says, not the name. Opening reads the first bytes. */
 typedef struct sntk_input sntk_input;
 sntk_status sntk_input_open(sntk_context *ctx, const char *path, sntk_input **input);
 void sntk_input_close(sntk_input *input);
-/* Fewer bytes than wanted only at the end. A damaged or truncated gzip file is SNTK_ERR_DATA. */
+/* Fewer bytes than wanted only at the end. All members of a gzip file are read; one that is damaged or cut, or
+ * something other than zero bytes behind the last one, is SNTK_ERR_DATA. */
 sntk_status sntk_input_read(sntk_context *ctx, sntk_input *input, void *to, int64_t wanted, int64_t *got);
 /* The most bytes that the content can have, known before reading it; *exact says that it is the size itself. -1: not
  * known. */
-int64_t sntk_input_bound(sntk_input *input, bool *exact);
+int64_t sntk_input_bound(const sntk_input *input, bool *exact);
+
+/* ---- files of another format (formats.c) ---- */
+
+enum { SNTK_HEAD_BYTES = 1024 }; /* as many of a file's first bytes suffice */
+
+/* For a file that is not what its reader takes, `wanted` ("an NPY file"): fails with what its first bytes show it to be
+ * and the cure, or with `unknown`. Where that is NULL text will do, and SNTK_OK is returned for what is not known. */
+sntk_status sntk_fail_format(sntk_context *ctx, const char *path, const char *wanted, const char *unknown,
+                             const void *head, int64_t size);
+
+/* ---- what the readers share (input.c) ---- */
 
 /* One element of a binary format: kind 'f' (size 4, 8), 'i', 'u' (1, 2, 4, 8) or 'b' (1). False where float64 does not
  * hold the integer exactly or a boolean is neither 0 nor 1; *value is then the nearest. */
@@ -51,7 +65,9 @@ sntk_status sntk_check_memory(sntk_context *ctx, const char *what, int64_t rows,
 /* ---- readers ---- */
 
 sntk_status sntk_npy_load(sntk_context *ctx, const char *path, int64_t limit, sntk_array *array, int64_t *total);
-/* header: as in sntk_data_options. */
+/* header: as in sntk_data_options, or SNTK_HEADER_OF_LABELS: as -1, but a first line 0 of one column is a label, since
+ * the inputs' rows tell how many labels there are. */
+enum { SNTK_HEADER_OF_LABELS = -2 };
 sntk_status sntk_csv_load(sntk_context *ctx, const char *path, int header, int64_t limit, sntk_array *array,
                           int64_t *total);
 /* place: "file.h5:/dataset". */

@@ -48,7 +48,7 @@ static sntk_status malformed(const npy_parser *p, const char *wanted) {
 }
 
 static void skip_space(npy_parser *p) {
-  while (*p->at == ' ' || *p->at == '\t' || *p->at == '\n') p->at++;
+  while (*p->at && strchr(" \t\n\r\f", *p->at)) p->at++;
 }
 
 static bool accept(npy_parser *p, char c) {
@@ -58,9 +58,10 @@ static bool accept(npy_parser *p, char c) {
   return true;
 }
 
-/* 'text' or "text", at most size - 1 characters. */
+/* 'text' or "text", at most size - 1 characters; a Python 2 program may put u before it. */
 static sntk_status parse_string(npy_parser *p, char *text, size_t size) {
   skip_space(p);
+  if ((*p->at == 'u' || *p->at == 'U') && (p->at[1] == '\'' || p->at[1] == '"')) p->at++;
   const char quote = *p->at;
   if (quote != '\'' && quote != '"') return malformed(p, "a quoted string is wanted");
   const char *end = strchr(p->at + 1, quote);
@@ -73,6 +74,17 @@ static sntk_status parse_string(npy_parser *p, char *text, size_t size) {
   return SNTK_OK;
 }
 
+/* Is the text one of the words that spaces separate? */
+static bool is_among(const char *text, const char *words) {
+  const size_t size = strlen(text);
+  for (const char *at = words; *at; at += strspn(at, " ")) {
+    const size_t length = strcspn(at, " ");
+    if (length == size && memcmp(at, text, size) == 0) return true;
+    at += length;
+  }
+  return false;
+}
+
 static sntk_status parse_descr(npy_parser *p, npy_header *header) {
   skip_space(p);
   if (*p->at == '[' || *p->at == '(')
@@ -81,12 +93,26 @@ static sntk_status parse_descr(npy_parser *p, npy_header *header) {
                      p->path);
   char text[32], shown[SNTK_EXCERPT_CHARS];
   SNTK_TRY(parse_string(p, text, sizeof text));
-  static const char *const known[] = {"<f4", "<f8", "|i1", "<i1", "<i2", "<i4", "<i8",
-                                      "|u1", "<u1", "<u2", "<u4", "<u8", "|b1", "<b1"};
+  /* NumPy writes the first spelling of a type; numpy.load takes the others too. */
+  static const struct {
+    const char *spellings;
+    char kind;
+    int size;
+  } known[] = {{"<f4 f4 =f4 <f f float32 single", 'f', 4},
+               {"<f8 f8 =f8 <d d float64 double float", 'f', 8},
+               {"|i1 <i1 i1 b int8", 'i', 1},
+               {"<i2 i2 =i2 <h h int16", 'i', 2},
+               {"<i4 i4 =i4 <i i int32", 'i', 4},
+               {"<i8 i8 =i8 <q <l q l int64 int", 'i', 8},
+               {"|u1 <u1 u1 B uint8", 'u', 1},
+               {"<u2 u2 =u2 <H H uint16", 'u', 2},
+               {"<u4 u4 =u4 <I I uint32", 'u', 4},
+               {"<u8 u8 =u8 <Q <L Q L uint64", 'u', 8},
+               {"|b1 <b1 b1 |? ? bool", 'b', 1}};
   for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
-    if (strcmp(text, known[k]) != 0) continue;
-    header->kind = text[1];
-    header->size = text[2] - '0';
+    if (!is_among(text, known[k].spellings)) continue;
+    header->kind = known[k].kind;
+    header->size = known[k].size;
     return SNTK_OK;
   }
   sntk_excerpt(text, (int64_t)strlen(text), shown);
@@ -116,6 +142,7 @@ static sntk_status parse_extent(npy_parser *p, int64_t *extent) {
     value = sntk_size_add(sntk_size_mul(value, 10), *p->at - '0');
     if (value < 0) return malformed(p, "an extent does not fit 63 bits");
   }
+  if (*p->at == 'L') p->at++; /* Python 2 writes its long integers so */
   *extent = value;
   return SNTK_OK;
 }
@@ -159,12 +186,18 @@ static sntk_status parse_header(npy_parser *p, npy_header *header) {
   return SNTK_OK;
 }
 
+static sntk_status not_npy(sntk_context *ctx, const char *path, FILE *file) {
+  unsigned char head[SNTK_HEAD_BYTES];
+  rewind(file);
+  const size_t got = fread(head, 1, sizeof head, file);
+  return sntk_fail_format(ctx, path, "an NPY file", "it does not begin with \\x93NUMPY; write it with numpy.save", head,
+                          (int64_t)got);
+}
+
 /* Reads up to the first byte of the data; *offset is its place. */
 static sntk_status read_header(sntk_context *ctx, const char *path, FILE *file, npy_header *header, int64_t *offset) {
   unsigned char prefix[12];
-  if (fread(prefix, 1, 8, file) != 8 || memcmp(prefix, magic, sizeof magic) != 0)
-    return sntk_fail(ctx, SNTK_ERR_DATA,
-                     "%s: not an NPY file: it does not begin with \\x93NUMPY; write it with numpy.save", path);
+  if (fread(prefix, 1, 8, file) != 8 || memcmp(prefix, magic, sizeof magic) != 0) return not_npy(ctx, path, file);
   const int major = prefix[6], minor = prefix[7];
   if (major < 1 || major > 3 || minor != 0)
     return sntk_fail(ctx, SNTK_ERR_DATA, "%s: NPY version %d.%d; 1.0, 2.0 and 3.0 are known", path, major, minor);
