@@ -84,7 +84,7 @@ static const sntk_config_row rows[] = {
     {"data.labels", .type = SNTK_CONFIG_PATH, .no_axis = true,
      .help = "file of the labels, in the format of the inputs"},
     {"data.header", CHOICE("auto|yes|no"), .default_value = "auto",
-     .help = "has the CSV file a header line; auto: found by looking"},
+     .help = "has the CSV file a header line; auto: found by looking, refused where the line could be either"},
     {"data.label_columns", .type = SNTK_CONFIG_INTS, .int_min = INT32_MIN, .int_max = INT32_MAX,
      .default_note = "no column", .help = "columns of a CSV file that are labels, from 0; -1 is the last"},
     {"data.test_samples", WHOLE(0, POWER_OF_2(31)), .default_value = "0",

@@ -57,18 +57,18 @@ typedef struct sntk_data_options {
   bool targets_given; /**< false: values where there are labels, else random */
   sntk_normalize normalize;
   uint64_t seed;
-  int64_t samples;              /**< synthetic: rows; files: so many, from the top; 0: all but the held-out ones */
-  int64_t dim;                  /**< synthetic: columns; files: must match when above 0 */
-  int64_t outputs;              /**< p; 0: what the labels say, else 1 */
-  int64_t clusters;             /**< clusters: how many centres (classes: p) */
-  double spread;                /**< clusters: deviation around a centre */
-  sntk_activation activation;   /**< teacher: its activation */
-  double sigma;                 /**< teacher: its weights' deviation */
-  int64_t teacher_width;        /**< teacher: its neurons */
-  int64_t harmonic_degree;      /**< harmonic: k >= 1 */
-  const char *inputs;           /**< files: path; HDF5: "file.h5:/dataset" */
-  const char *labels;           /**< files: path or NULL; same format as inputs */
-  int header;                   /**< CSV: 1 yes, 0 no, -1 found by whether the first line is numbers */
+  int64_t samples;            /**< synthetic: rows; files: so many, from the top; 0: all but the held-out ones */
+  int64_t dim;                /**< synthetic: columns; files: must match when above 0 */
+  int64_t outputs;            /**< p; 0: what the labels say, else 1 */
+  int64_t clusters;           /**< clusters: how many centres (classes: p) */
+  double spread;              /**< clusters: deviation around a centre */
+  sntk_activation activation; /**< teacher: its activation */
+  double sigma;               /**< teacher: its weights' deviation */
+  int64_t teacher_width;      /**< teacher: its neurons */
+  int64_t harmonic_degree;    /**< harmonic: k >= 1 */
+  const char *inputs;         /**< files: path; HDF5: "file.h5:/dataset" */
+  const char *labels;         /**< files: path or NULL; same format as inputs */
+  int header; /**< CSV: 1 yes, 0 no, -1 found by looking; an error where the first line could be either */
   const int64_t *label_columns; /**< files: columns of `inputs` that are labels; negative counts from the end */
   int64_t label_column_count;
   /** Held-out rows behind the samples, on which no bit of the samples and their targets depends. Synthetic: drawn after
