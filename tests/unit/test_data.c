@@ -1596,15 +1596,9 @@ static void test_held_out_labels(void **state) {
 
 static void test_digits(void **state) {
   (void)state;
-  /* The build gives absolute source paths; the file lies two folders up. */
-  char path[2 * PATH_CHARS];
-  snprintf(path, sizeof path, "%s", __FILE__);
-  char *slash = strrchr(path, '/');
-  assert_non_null(slash);
-  snprintf(slash, sizeof path - (size_t)(slash - path), "/../../configs/data/digits.csv.gz");
   sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
   options.source = SNTK_DATA_CSV;
-  options.inputs = path;
+  options.inputs = DIGITS; /* the build names the file */
   options.label_columns = (const int64_t[]){-1};
   options.label_column_count = 1;
   options.targets_given = true;
