@@ -40,8 +40,11 @@ static void on_progress(void *user, const sntk_progress *progress) {
   if (isfinite(progress->loss)) snprintf(loss, sizeof loss, ", loss %.3e", progress->loss);
   if (rate > 0.0 && progress->total > progress->done)
     snprintf(left, sizeof left, ", at most %.0f s left", (double)(progress->total - progress->done) / rate);
-  fprintf(stderr, "\r%s%s %lld/%lld%s, %.4g/s%s\033[K", point, progress->what, (long long)progress->done,
-          (long long)progress->total, loss, rate, left);
+  char text[256], shown[sizeof text * 4];
+  snprintf(text, sizeof text, "%s%s %lld/%lld%s, %.4g/s%s", point, progress->what, (long long)progress->done,
+           (long long)progress->total, loss, rate, left);
+  app_escape(text, shown, sizeof shown);
+  fprintf(stderr, "\r%s\033[K", shown);
   fflush(stderr);
   line.shown = true;
 }
@@ -184,8 +187,11 @@ static sntk_status read_data(app *a, const sntk_config *c, app_problem *problem)
   o.header = (const int[]){-1, 1, 0}[sntk_config_choice(c, "data.header")];
   if (sntk_config_has(c, "data.label_columns"))
     o.label_columns = sntk_config_ints(c, "data.label_columns", &o.label_column_count);
+  app_signals_end_calls(true);
   const sntk_status status = sntk_data_create(a->ctx, &o, &problem->data);
+  app_signals_end_calls(false);
   if (status == SNTK_OK) return SNTK_OK;
+  SNTK_TRY(sntk_check_interrupt(a->ctx)); /* a call that a signal ended fails with a text of its own */
   /* the loader's text names the file; the configuration's line says who asked for it */
   const char *key = !o.inputs                                                  ? "data.source"
                     : o.labels && strstr(sntk_context_error(a->ctx), o.labels) ? "data.labels"
@@ -402,8 +408,9 @@ sntk_status app_print_dry_run(app *a, int64_t points, int64_t bytes, double seco
     sntk_record_text(record, "note", note);
     return app_print_record(a, record);
   }
-  printf("dry run: %lld point%s; memory %s of %s; time about %.3g s (%s)\n", (long long)points, points == 1 ? "" : "s",
-         sntk_format_bytes(bytes, needed), sntk_format_bytes(free_bytes, available), seconds, note);
+  app_line(stdout, "dry run: %lld point%s; memory %s of %s; time about %.3g s (%s)", (long long)points,
+           points == 1 ? "" : "s", sntk_format_bytes(bytes, needed), sntk_format_bytes(free_bytes, available), seconds,
+           note);
   return SNTK_OK;
 }
 
@@ -436,7 +443,7 @@ sntk_status app_run_open(app *a) {
                                   .emulated = sntk_context_emulated(a->ctx)};
   const sntk_status described = sntk_run_set_device(a->ctx, a->run, &device);
   if (described != SNTK_OK) return app_run_close(a, described);
-  if (sntk_run_notice(a->run)) fprintf(stderr, "softntk: note: %s\n", sntk_run_notice(a->run));
+  if (sntk_run_notice(a->run)) app_line(stderr, "softntk: note: %s", sntk_run_notice(a->run));
   app_progress_begin(a);
   return SNTK_OK;
 }

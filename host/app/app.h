@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "cluster/shard.h"
 #include "core/config.h"
@@ -68,6 +69,21 @@ struct app {
 sntk_status app_parse(app *a, int argc, char **argv);
 void app_print_help(const app_command *command);
 
+/* ---- text.c: what is printed for people ---- */
+
+/* Copies what fits of a text with its end, control characters and bytes that are not UTF-8 as \xHH; returns its
+ * length. */
+size_t app_escape(const char *text, char *out, size_t size);
+/* One line, printf style, escaped. */
+void app_line(FILE *file, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- signals.c ---- */
+
+/* From here on the signals that ask a run to end raise the context's interrupt flag. */
+void app_catch_signals(app *a);
+/* Do they also end a call of the system that waits (for a pipe's other end)? Not otherwise: files are written whole. */
+void app_signals_end_calls(bool end);
+
 /* ---- app.c ---- */
 
 /* Opens the backend that --backend or the configuration asks for. */
@@ -88,8 +104,8 @@ void app_problem_clear(app_problem *problem);
 
 /* Is network.width there where it is needed and no weights are given, and even where neurons are paired? */
 sntk_status app_check_width(app *a, const sntk_config *config, bool needed);
-/* What can be told of this process's points without their data, before the first one runs. */
-sntk_status app_check_points(app *a, int64_t count, bool needs_width);
+/* What can be told of the grid's points without their data, before the first one runs. */
+sntk_status app_check_points(app *a, bool needs_width);
 
 /* SNTK_ERR_MEMORY, naming the configuration's line, where `bytes` (-1: does not fit 63 bits) is more than there is. */
 sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes);

@@ -67,15 +67,16 @@ static sntk_status run(app *a) {
   }
   if (!a->options.quiet) {
     char memory[32];
-    printf("softntk %s, commit %s\n", sntk_version(), sntk_git_commit());
-    printf("backend %s, %d thread%s, memory available %s\n", sntk_context_backend(a->ctx), sntk_context_threads(a->ctx),
-           sntk_context_threads(a->ctx) == 1 ? "" : "s", sntk_format_bytes(available, memory));
+    app_line(stdout, "softntk %s, commit %s", sntk_version(), sntk_git_commit());
+    app_line(stdout, "backend %s, %d thread%s, memory available %s", sntk_context_backend(a->ctx),
+             sntk_context_threads(a->ctx), sntk_context_threads(a->ctx) == 1 ? "" : "s",
+             sntk_format_bytes(available, memory));
     size_t index;
     json_t *entry;
     json_array_foreach(list, index, entry) {
       const bool there = json_is_true(json_object_get(entry, "available"));
-      printf("  %-4s  %s: %s\n", app_text(entry, "name"), there ? "available" : "not available",
-             app_text(entry, there ? "device" : "reason"));
+      app_line(stdout, "  %-4s  %s: %s", app_text(entry, "name"), there ? "available" : "not available",
+               app_text(entry, there ? "device" : "reason"));
     }
   }
   json_decref(list);

@@ -718,8 +718,8 @@ void app_ntk_table(app *a) {
   app_table_free(table);
   json_array_foreach(points, index, point) {
     if (strcmp(app_text(point, "status"), "failed") == 0)
-      printf("failed: %s, width %lld: %s\n", app_text(point, "activation"), (long long)app_int(point, "width"),
-             app_text(point, "error"));
+      app_line(stdout, "failed: %s, width %lld: %s", app_text(point, "activation"), (long long)app_int(point, "width"),
+               app_text(point, "error"));
   }
   json_decref(points);
 }

@@ -286,6 +286,7 @@ static sntk_status all_figures(moves *w) {
 }
 
 static sntk_status grid_point(app *a, int64_t index) {
+  SNTK_TRY(sntk_check_interrupt(a->ctx));
   char *id = sntk_config_grid_id(a->config, index);
   if (!id) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
   sntk_config *config = NULL;
@@ -333,7 +334,7 @@ static void print_failures(const json_t *points) {
   json_t *point;
   json_array_foreach(points, index, point) {
     if (strcmp(app_text(point, "status"), "failed") == 0)
-      printf("failed: %s: %s\n", app_text(point, "id"), app_text(point, "error"));
+      app_line(stdout, "failed: %s: %s", app_text(point, "id"), app_text(point, "error"));
   }
 }
 
@@ -392,6 +393,7 @@ static sntk_status dry_run(app *a, int64_t count) {
     sntk_config *config;
     app_problem problem = {0};
     app_estimate estimate;
+    SNTK_TRY(sntk_check_interrupt(a->ctx));
     SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
     sntk_status status = app_problem_create(a, config, true, &problem);
     if (status == SNTK_OK) status = check_options(a, &problem);
@@ -422,7 +424,7 @@ static sntk_status dry_run(app *a, int64_t count) {
 static sntk_status run(app *a) {
   const int64_t count = sntk_config_grid_count(a->config);
   if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
-  SNTK_TRY(app_check_points(a, count, true));
+  SNTK_TRY(app_check_points(a, true));
   SNTK_TRY(app_refuse_save(a));
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) return dry_run(a, count);

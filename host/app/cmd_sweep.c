@@ -90,6 +90,7 @@ static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
     sntk_config *config;
     int64_t bytes;
     double seconds;
+    SNTK_TRY(sntk_check_interrupt(a->ctx));
     SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
     const sntk_status status = kind->cost_of(a, config, &bytes, &seconds);
     sntk_config_free(config);
@@ -105,6 +106,7 @@ static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
 }
 
 static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, int64_t *failed) {
+  SNTK_TRY(sntk_check_interrupt(a->ctx));
   char *id = sntk_config_grid_id(a->config, index);
   if (!id) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
   sntk_status status = SNTK_OK, failure;
@@ -122,23 +124,32 @@ static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, in
   return status;
 }
 
-sntk_status app_check_points(app *a, int64_t count, bool needs_width) {
-  for (int64_t i = 0; i < count; i++) {
-    sntk_config *config;
-    if (!sntk_shard_owns(a->options.shard, i)) continue;
-    SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
-    const sntk_status status = app_check_width(a, config, needs_width || sntk_config_has(config, "network.width"));
-    sntk_config_free(config);
-    SNTK_TRY(status);
+/* Of the axes from `axis` on, only those that the check looks at are gone through: a grid may have more points than can
+ * be visited. `index` counts in the axes before. */
+static sntk_status check_axes(app *a, int64_t axis, int64_t index, bool needs_width) {
+  if (axis < sntk_config_grid_axes(a->config)) {
+    int64_t values;
+    const char *key = sntk_config_grid_axis(a->config, axis, &values);
+    const bool matters = strcmp(key, "network.width") == 0 || strcmp(key, "network.init") == 0;
+    for (int64_t v = 0; v < (matters ? values : 1); v++)
+      SNTK_TRY(check_axes(a, axis + 1, index * values + v, needs_width));
+    return SNTK_OK;
   }
-  return SNTK_OK;
+  sntk_config *config;
+  SNTK_TRY(sntk_check_interrupt(a->ctx));
+  SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, index, &config));
+  const sntk_status status = app_check_width(a, config, needs_width || sntk_config_has(config, "network.width"));
+  sntk_config_free(config);
+  return status;
 }
+
+sntk_status app_check_points(app *a, bool needs_width) { return check_axes(a, 0, 0, needs_width); }
 
 static sntk_status run(app *a) {
   const point_kind *kind = &kinds[sntk_config_choice(a->config, "sweep.command")];
   const int64_t count = sntk_config_grid_count(a->config);
   if (count < 0) return sntk_fail(a->ctx, SNTK_ERR_CONFIG, "grid: the number of points does not fit 63 bits");
-  SNTK_TRY(app_check_points(a, count, kind->point_of == app_train_point));
+  SNTK_TRY(app_check_points(a, kind->point_of == app_train_point));
   SNTK_TRY(app_refuse_save(a));
   SNTK_TRY(app_open_backend(a));
   if (a->options.dry_run) return dry_run(a, kind, count);

@@ -271,14 +271,14 @@ void app_train_table(app *a) {
   app_table_free(table);
   json_array_foreach(points, index, point) {
     if (strcmp(app_text(point, "status"), "failed") == 0)
-      printf("failed: %s, width %lld: %s\n", app_text(point, "activation"), (long long)app_int(point, "width"),
-             app_text(point, "error"));
+      app_line(stdout, "failed: %s, width %lld: %s", app_text(point, "activation"), (long long)app_int(point, "width"),
+               app_text(point, "error"));
     if (!json_is_true(json_object_get(point, "updates_below_resolution"))) continue;
     const bool coarse =
         strcmp(app_text(point, "form"), "plain") == 0 && strcmp(app_text(point, "computed_in"), "f32") == 0;
-    printf(
-        "note: %s, width %lld: updates fell below the resolution of the weights (a share of %.2g of one was lost); "
-        "%s\n",
+    app_line(
+        stdout,
+        "note: %s, width %lld: updates fell below the resolution of the weights (a share of %.2g of one was lost); %s",
         app_text(point, "activation"), (long long)app_int(point, "width"), app_real(point, "update_lost"),
         coarse ? "use network.form displacement or precision f64"
                : "they had all but vanished: the run stood still, or ran far past its tolerance");

@@ -202,6 +202,7 @@ static sntk_status check_range(app *a, const app_problem *problem) {
 }
 
 static sntk_status grid_point(app *a, int64_t index) {
+  SNTK_TRY(sntk_check_interrupt(a->ctx));
   char *id = sntk_config_grid_id(a->config, index);
   if (!id) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
   sntk_config *config = NULL;
@@ -411,6 +412,7 @@ static sntk_status dry_run(app *a, int64_t count) {
     sntk_config *config;
     app_problem problem;
     app_estimate estimate;
+    SNTK_TRY(sntk_check_interrupt(a->ctx));
     SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
     sntk_status status = app_problem_create(a, config, false, &problem);
     if (status == SNTK_OK) {

@@ -4,21 +4,12 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "app/app.h"
 #include "core/files.h"
-
-static volatile sig_atomic_t interrupted;
-
-/* The first signal asks the engine to stop between steps; a second one of the same kind kills. */
-static void on_signal(int number) {
-  interrupted = 1;
-  signal(number, SIG_DFL);
-}
 
 static sntk_status load_config(app *a) {
   const app_options *o = &a->options;
@@ -49,10 +40,7 @@ static sntk_status run(app *a, int argc, char **argv) {
     return SNTK_OK;
   }
   SNTK_TRY(load_config(a));
-  sntk_context_set_interrupt(a->ctx, &interrupted);
-  signal(SIGINT, on_signal);
-  signal(SIGTERM, on_signal);
-  signal(SIGXFSZ, SIG_IGN); /* a file over the limit is then a write error with a message */
+  app_catch_signals(a);
   return a->options.command->run(a);
 }
 
@@ -67,9 +55,9 @@ int main(int argc, char **argv) {
   sntk_status status = run(&a, argc, argv);
   app_progress_end(&a);
   if (status != SNTK_OK)
-    fprintf(stderr, "softntk: %s%s\n", status == SNTK_ERR_INTERRUPTED ? "" : "error: ", sntk_context_error(a.ctx));
+    app_line(stderr, "softntk: %s%s", status == SNTK_ERR_INTERRUPTED ? "" : "error: ", sntk_context_error(a.ctx));
   if (fflush(stdout) != 0 || ferror(stdout)) {
-    if (status == SNTK_OK) fprintf(stderr, "softntk: error: standard output cannot be written\n");
+    if (status == SNTK_OK) app_line(stderr, "softntk: error: standard output cannot be written");
     if (status == SNTK_OK) status = SNTK_ERR_IO;
   }
   sntk_config_free(a.config);

@@ -44,8 +44,10 @@ void app_table_cell(app_table *table, const char *format, ...) {
   if (!cell) return;
   va_list args;
   va_start(args, format);
-  vsnprintf(cell, CELL, format, args);
+  char text[4 * CELL];
+  vsnprintf(text, sizeof text, format, args);
   va_end(args);
+  app_escape(text, cell, CELL);
 }
 
 void app_table_number(app_table *table, double value) {
@@ -57,18 +59,27 @@ void app_table_number(app_table *table, double value) {
     app_table_cell(table, "%.4g", value);
 }
 
+/* Of UTF-8 text: all bytes but those that continue a character. */
+static int characters(const char *text) {
+  int count = 0;
+  for (; *text; text++) count += ((unsigned char)*text & 0xc0) != 0x80;
+  return count;
+}
+
 void app_table_print(app_table *table) {
   if (!table) return;
   const int64_t rows = table->cells / table->columns;
   for (int64_t r = 0; r < rows; r++) {
     for (int c = 0; c < table->columns; c++) {
-      size_t wide = 0;
+      int wide = 0;
       for (int64_t s = 0; s < rows; s++) {
-        const size_t length = strlen(table->text[s * table->columns + c]);
+        const int length = characters(table->text[s * table->columns + c]);
         if (length > wide) wide = length;
       }
+      const char *text = table->text[r * table->columns + c];
+      const int room = wide - characters(text);
       /* the first column names the row, the others are figures */
-      printf(c == 0 ? "%s%-*s" : "%s%*s", c ? "  " : "", (int)wide, table->text[r * table->columns + c]);
+      printf("%s%*s%s%*s", c ? "  " : "", c ? room : 0, "", text, c ? 0 : room, "");
     }
     printf("\n");
   }

@@ -206,6 +206,7 @@ static sntk_status to_unit_ball(sntk_context *ctx, sntk_data *data) {
   double largest = 0.0, largest_held_out = 0.0;
   int64_t farthest = 0;
   for (int64_t i = 0; i < sntk_data_rows(data); i++) {
+    SNTK_TRY(sntk_check_interrupt(ctx));
     const double norm = sntk_row_norm(data->inputs + i * data->dim, data->dim);
     if (!isfinite(norm)) return norm_overflow(ctx, i);
     if (i < data->samples) {
@@ -225,6 +226,7 @@ static sntk_status to_unit_ball(sntk_context *ctx, sntk_data *data) {
 
 static sntk_status to_unit_sphere(sntk_context *ctx, sntk_data *data) {
   for (int64_t i = 0; i < sntk_data_rows(data); i++) {
+    SNTK_TRY(sntk_check_interrupt(ctx));
     double *row = data->inputs + i * data->dim;
     const double norm = sntk_row_norm(row, data->dim);
     if (!isfinite(norm)) return norm_overflow(ctx, i);
@@ -245,6 +247,7 @@ static sntk_status standardize(sntk_context *ctx, sntk_data *data) {
   const double n = (double)data->samples;
   const int64_t end = data->samples * data->dim, all = sntk_data_rows(data) * data->dim;
   for (int64_t k = 0; k < data->dim; k++) {
+    SNTK_TRY(sntk_check_interrupt(ctx));
     double *const x = data->inputs + k;
     double sum = 0.0, low = x[0], high = x[0];
     for (int64_t j = 0; j < end - k; j += data->dim) {

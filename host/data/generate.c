@@ -19,13 +19,16 @@ enum { BATCH = 1024 };
 /* Behind every row that fits a memory: 2^48 float64 numbers are 2 PiB. */
 #define CENTRES (UINT64_C(1) << 48)
 
-void sntk_fill_normals(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, double *out) {
+sntk_status sntk_fill_normals(sntk_context *ctx, uint64_t seed, uint64_t stream, uint64_t first, int64_t count,
+                              double *out) {
   float batch[BATCH];
   for (int64_t done = 0; done < count; done += BATCH) {
+    SNTK_TRY(sntk_check_interrupt(ctx));
     const int64_t part = count - done < BATCH ? count - done : BATCH;
     sntk_rng_normals(seed, stream, first + (uint64_t)done, part, batch);
     for (int64_t j = 0; j < part; j++) out[done + j] = (double)batch[j];
   }
+  return SNTK_OK;
 }
 
 void sntk_make_direction(double *row, int64_t dim) {
@@ -42,16 +45,16 @@ static sntk_status make_clusters(sntk_context *ctx, const sntk_data_options *opt
   SNTK_TRY(sntk_check_memory(ctx, "cluster centres", clusters, dim));
   SNTK_TRY(sntk_alloc(ctx, "cluster centres", clusters * dim, sizeof(double), &memory));
   double *centres = memory;
-  sntk_fill_normals(options->seed, SNTK_STREAM_INPUTS, CENTRES, clusters * dim, centres);
-  for (int64_t c = 0; c < clusters; c++) sntk_make_direction(centres + c * dim, dim);
+  sntk_status status = sntk_fill_normals(ctx, options->seed, SNTK_STREAM_INPUTS, CENTRES, clusters * dim, centres);
+  for (int64_t c = 0; c < clusters && status == SNTK_OK; c++) sntk_make_direction(centres + c * dim, dim);
   const double root = sqrt((double)dim);
-  for (int64_t i = 0; i < sntk_data_rows(data); i++) {
+  for (int64_t i = 0; i < sntk_data_rows(data) && status == SNTK_OK; i++) {
     const double *centre = centres + i % clusters * dim;
     double *row = data->inputs + i * dim;
     for (int64_t k = 0; k < dim; k++) row[k] = centre[k] + options->spread * row[k] / root;
   }
   free(centres);
-  return SNTK_OK;
+  return status;
 }
 
 sntk_status sntk_generate_inputs(sntk_context *ctx, const sntk_data_options *options, sntk_data *data) {
@@ -74,10 +77,11 @@ sntk_status sntk_generate_inputs(sntk_context *ctx, const sntk_data_options *opt
   void *inputs;
   SNTK_TRY(sntk_alloc(ctx, "inputs", sntk_size_mul(rows, dim), sizeof(double), &inputs));
   data->inputs = inputs;
-  sntk_fill_normals(options->seed, SNTK_STREAM_INPUTS, 0, rows * dim, data->inputs);
+  SNTK_TRY(sntk_fill_normals(ctx, options->seed, SNTK_STREAM_INPUTS, 0, rows * dim, data->inputs));
   if (options->source == SNTK_DATA_CLUSTERS) return make_clusters(ctx, options, data);
   const double root = sqrt((double)dim);
   for (int64_t i = 0; i < rows; i++) {
+    SNTK_TRY(sntk_check_interrupt(ctx));
     double *row = data->inputs + i * dim;
     if (options->source == SNTK_DATA_SPHERE) {
       sntk_make_direction(row, dim);

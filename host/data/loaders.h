@@ -83,7 +83,8 @@ static inline int64_t sntk_data_rows(const sntk_data *data) { return data->sampl
 sntk_status sntk_generate_inputs(sntk_context *ctx, const sntk_data_options *options, sntk_data *data);
 
 /* out[j] = normal(first + j) as float64. */
-void sntk_fill_normals(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, double *out);
+sntk_status sntk_fill_normals(sntk_context *ctx, uint64_t seed, uint64_t stream, uint64_t first, int64_t count,
+                              double *out);
 
 /* Divides a Gaussian row by its norm: a uniform direction. */
 void sntk_make_direction(double *row, int64_t dim);

@@ -25,10 +25,14 @@ static sntk_status create_targets(sntk_context *ctx, int64_t outputs, sntk_data 
   return SNTK_OK;
 }
 
-static void random_targets(uint64_t seed, sntk_data *data) {
+static sntk_status random_targets(sntk_context *ctx, uint64_t seed, sntk_data *data) {
   const double root = sqrt((double)data->outputs);
-  for (int64_t j = 0; j < sntk_data_rows(data) * data->outputs; j++)
-    data->targets[j] = (2.0 * sntk_rng_uniform(seed, SNTK_STREAM_TARGETS, (uint64_t)j) - 1.0) / root;
+  for (int64_t i = 0, j = 0; i < sntk_data_rows(data); i++) {
+    SNTK_TRY(sntk_check_interrupt(ctx));
+    for (int64_t l = 0; l < data->outputs; l++, j++)
+      data->targets[j] = (2.0 * sntk_rng_uniform(seed, SNTK_STREAM_TARGETS, (uint64_t)j) - 1.0) / root;
+  }
+  return SNTK_OK;
 }
 
 /* The teacher: W as width x dim, one neuron a row, and A as width x outputs. */
@@ -54,7 +58,12 @@ static sntk_status create_teacher(sntk_context *ctx, const sntk_data_options *op
   net->weights = memory;
   net->signs = net->weights + net->width * net->dim;
   net->logits = net->signs + net->width * net->outputs;
-  sntk_fill_normals(options->seed, SNTK_STREAM_TEACHER_WEIGHTS, 0, net->width * net->dim, net->weights);
+  const sntk_status status =
+      sntk_fill_normals(ctx, options->seed, SNTK_STREAM_TEACHER_WEIGHTS, 0, net->width * net->dim, net->weights);
+  if (status != SNTK_OK) {
+    free(net->weights);
+    return status;
+  }
   /* Weights are float32-valued, as every network's. */
   for (int64_t j = 0; j < net->width * net->dim; j++)
     net->weights[j] = (double)((float)options->sigma * (float)net->weights[j]);
@@ -132,10 +141,9 @@ static sntk_status harmonic_targets(sntk_context *ctx, const sntk_data_options *
   SNTK_TRY(sntk_check_memory(ctx, "harmonic directions", outputs, dim));
   SNTK_TRY(sntk_alloc(ctx, "harmonic directions", sntk_size_mul(outputs, dim), sizeof(double), &memory));
   double *directions = memory;
-  sntk_fill_normals(options->seed, SNTK_STREAM_TARGETS, 0, outputs * dim, directions);
-  for (int64_t l = 0; l < outputs; l++) sntk_make_direction(directions + l * dim, dim);
+  sntk_status status = sntk_fill_normals(ctx, options->seed, SNTK_STREAM_TARGETS, 0, outputs * dim, directions);
+  for (int64_t l = 0; l < outputs && status == SNTK_OK; l++) sntk_make_direction(directions + l * dim, dim);
   const double root = sqrt((double)outputs);
-  sntk_status status = SNTK_OK;
   for (int64_t i = 0; i < sntk_data_rows(data) && status == SNTK_OK; i++) {
     const double *x = data->inputs + i * dim;
     const double norm = sntk_row_norm(x, dim);
@@ -265,8 +273,7 @@ sntk_status sntk_make_targets(sntk_context *ctx, const sntk_data_options *option
   switch (rule) {
     case SNTK_TARGETS_RANDOM:
       SNTK_TRY(create_targets(ctx, outputs, data));
-      random_targets(options->seed, data);
-      return SNTK_OK;
+      return random_targets(ctx, options->seed, data);
     case SNTK_TARGETS_TEACHER:
       SNTK_TRY(check_teacher(ctx, options));
       SNTK_TRY(create_targets(ctx, outputs, data));

@@ -185,7 +185,7 @@ static sntk_status factorize(sntk_context *ctx, const problem *p) {
     SNTK_TRY(sntk_check_interrupt(ctx));
     copy_scaled(p, shift);
     dpotrf_("L", &p->n, p->factor, &p->n, &info, 1);
-    if (info == 0) return SNTK_OK;
+    if (info == 0) return sntk_check_interrupt(ctx);
     if (info < 0) return sntk_fail(ctx, SNTK_ERR_INTERNAL, "dpotrf: info %d, order %d", info, p->n);
     if (shift > 2.0 * p->norm) /* diagonally dominant: cannot be */
       return sntk_fail(ctx, SNTK_ERR_NUMERICAL, "no shift makes the matrix positive definite (order %d)", p->n);
@@ -305,6 +305,7 @@ sntk_status sntk_lowest_eigenvector(sntk_context *ctx, double *matrix, int64_t s
     if (info != 0 || found != 1)
       status = sntk_fail(ctx, SNTK_ERR_NUMERICAL, "the lowest eigenvector did not converge (dsyevr: info %d, order %d)",
                          info, n);
+    if (status == SNTK_OK) status = sntk_check_interrupt(ctx);
   }
   free(values);
   free(work);

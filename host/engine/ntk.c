@@ -383,6 +383,7 @@ sntk_status sntk_eigenvalues(sntk_context *ctx, const double *matrix, int64_t si
   SNTK_TRY(ctx->backend->alloc(ctx, "copy for eigenvalues", bytes, &copy));
   sntk_status status = ctx->backend->upload(ctx, copy, matrix, bytes);
   if (status == SNTK_OK) status = ctx->backend->eigenvalues(ctx, copy, size, values);
+  if (status == SNTK_OK) status = sntk_check_interrupt(ctx);
   ctx->backend->free(ctx, copy);
   return status;
 }

@@ -273,7 +273,7 @@ PY
   expect 0 ntk l.yaml --backend cpu --quiet --out whole
   equal points "$(records lines whole/points.jsonl)" 8
   for signal in INT KILL; do
-    "$SOFTNTK" ntk l.yaml --backend cpu --quiet --out $signal >bg.out 2>bg.err </dev/null 3>&- &
+    env --default-signal=INT "$SOFTNTK" ntk l.yaml --backend cpu --quiet --out $signal >bg.out 2>bg.err </dev/null 3>&- &
     started=$!
     wait_for_lines $signal/points.jsonl 4
     kill -$signal "$started"

@@ -171,7 +171,7 @@ PY
   expect 0 perturb l.yaml --backend cpu --quiet --out whole
   equal points "$(records lines whole/points.jsonl)" 18
   for signal in INT KILL; do
-    "$SOFTNTK" perturb l.yaml --backend cpu --quiet --out $signal >bg.out 2>bg.err </dev/null 3>&- &
+    env --default-signal=INT "$SOFTNTK" perturb l.yaml --backend cpu --quiet --out $signal >bg.out 2>bg.err </dev/null 3>&- &
     started=$!
     wait_for_lines $signal/points.jsonl 9
     kill -$signal "$started"

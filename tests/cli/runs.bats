@@ -26,8 +26,8 @@ width: {min_width: 32, max_width: 512, lambda_ratio: 1}
 YAML
 }
 
-start() { # a run in the background: its output in bg.out and bg.err, its process in $started
-  "$SOFTNTK" "$@" >bg.out 2>bg.err </dev/null 3>&- &
+start() { # a run in the background, where a shell has SIGINT ignored: output in bg.out, bg.err, process in $started
+  env --default-signal=INT "$SOFTNTK" "$@" >bg.out 2>bg.err </dev/null 3>&- &
   started=$!
 }
 
