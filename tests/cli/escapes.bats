@@ -90,7 +90,7 @@ for i, line in enumerate(open("o/points.jsonl")):
         point["status"] = "failed"
         point["error"] = "no" + nasty
         point["activation"] = "softmax" + nasty
-        point["id"] += ",name=" + nasty
+        point["id"] += ",name=\u202e"
     body = json.dumps(point, ensure_ascii=False)[:-1]
     lines.append('%s,"crc32":"%08x"}' % (body, zlib.crc32(body.encode())))
 open("o/points.jsonl", "w").write("\n".join(lines) + "\n")
