@@ -247,6 +247,10 @@ static sntk_status read_network(app *a, const sntk_config *c, bool has_width, ap
     SNTK_TRY(app_check_width(a, c, true));
     o->width = sntk_config_int(c, "network.width");
   }
+  if (o->weights && !sntk_config_has(c, "network.signs"))
+    return sntk_config_error(a->ctx, c, "network.weights", SNTK_ERR_CONFIG,
+                             "weights without their signs are another network; give network.signs too (run.h5 has them "
+                             "as /signs)");
   if (sntk_config_has(c, "network.signs") && !o->weights && o->init == SNTK_INIT_SYMMETRIC)
     return sntk_config_error(
         a->ctx, c, "network.signs", SNTK_ERR_CONFIG,

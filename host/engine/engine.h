@@ -30,7 +30,16 @@ static inline double sntk_dot(const double *a, const double *b, int64_t count) {
   return sum;
 }
 
-static inline double sntk_norm(const double *a, int64_t count) { return sqrt(sntk_dot(a, a, count)); }
+/* |a|_2, also where the squares overflow or vanish. */
+static inline double sntk_norm(const double *a, int64_t count) {
+  const double square = sntk_dot(a, a, count);
+  if (square > 0x1p-900 && square < 0x1p1000) return sqrt(square);
+  double largest = 0.0, sum = 0.0;
+  for (int64_t j = 0; j < count; j++) largest = fabs(a[j]) > largest || isnan(a[j]) ? fabs(a[j]) : largest;
+  if (largest == 0.0 || !isfinite(largest)) return largest;
+  for (int64_t j = 0; j < count; j++) sum += a[j] / largest * (a[j] / largest);
+  return largest * sqrt(sum);
+}
 
 /* Columns at a time for operations over a network's whole width. */
 int64_t sntk_chunk_columns(const sntk_context *ctx, bool streamed, int64_t dim, int64_t count);
@@ -131,7 +140,8 @@ typedef struct sntk_linear {
   double rate;                   /* eta q */
   double *gram;                  /* all p x all p: H at W0, filled by the caller */
   double *u;                     /* outputs of the linearized run */
-  double *infinite;              /* all x all: one output's block of H at infinite width; NULL: weights not Gaussian */
+  double *infinite;              /* all x all: one output's block of H at infinite width; NULL: weights not Gaussian,
+                                    or it overflows */
   double *u_infinite;            /* outputs of the run with it; NULL likewise */
   double *residual;              /* samples x p */
 } sntk_linear;

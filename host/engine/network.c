@@ -123,6 +123,11 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network_options *
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
                      "width %lld is odd: symmetric initialization pairs neurons; use an even width or init iid",
                      (long long)o->width);
+  if (o->weights && !o->signs)
+    return sntk_fail(
+        ctx, SNTK_ERR_ARGUMENT,
+        "weights were given without signs, and drawn ones would make another network of them; give the signs "
+        "that belong to them too");
   if (o->signs && !o->weights && o->init == SNTK_INIT_SYMMETRIC)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
                      "signs were given without weights: symmetric initialization has its own; use init iid");
@@ -172,7 +177,7 @@ sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *o
   net->options = *options;
   net->options.precision = ctx->backend->precision(ctx, options->precision);
   net->scale = sntk_output_scale(options->activation, options->scale, options->width);
-  /* Loaded weights carry no pairs; random signs beside them are drawn neuron by neuron. */
+  /* Loaded weights carry no pairs. */
   net->source = (sntk_source){.seed = options->seed,
                               .sigma = options->sigma,
                               .symmetric = options->init == SNTK_INIT_SYMMETRIC && !options->weights};
@@ -424,10 +429,17 @@ sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const d
   for (int64_t i = 0; i < n; i++) {
     double square = 0.0;
     for (int64_t k = 0; k < d; k++) square += inputs[i * d + k] * inputs[i * d + k];
-    pass->factor[i] = sntk_pass_weighted(net) ? exp(-0.5 * net->options.sigma * net->options.sigma * square) : 1.0;
+    const double exponent = -0.5 * net->options.sigma * net->options.sigma * square;
+    pass->factor[i] = sntk_pass_weighted(net) ? exp(exponent) : 1.0;
+    if (!isnormal(pass->factor[i]) && status == SNTK_OK)
+      status = sntk_fail(ctx, SNTK_ERR_NUMERICAL,
+                         "sample %lld: exp(-sigma^2 |x|^2 / 2), the outputs' factor in exp_normalized, underflows: "
+                         "exp(%g); use a smaller sigma or smaller inputs",
+                         (long long)i, exponent);
   }
   pass->samples = (sntk_samples){.count = n, .dim = d, .type = net->v.type, .x = pass->x, .x64 = pass->x64};
-  return SNTK_OK;
+  if (status != SNTK_OK) sntk_pass_clear(ctx, pass);
+  return status;
 }
 
 void sntk_pass_clear(sntk_context *ctx, sntk_pass *pass) {

@@ -119,10 +119,20 @@ static sntk_status walk_finish(sntk_context *ctx, const sntk_network *net, const
   SNTK_TRY(ctx->backend->download(ctx, gram, w->matrix, w->rows * w->rows * (int64_t)sizeof *gram));
   for (int64_t a = 0; a < w->rows; a++)
     for (int64_t b = 0; b < w->rows; b++) {
-      if (sntk_pass_weighted(net)) gram[a * w->rows + b] *= pass->factor[a % n] * pass->factor[b % n];
-      if (!isfinite(gram[a * w->rows + b]))
+      double *const entry = &gram[a * w->rows + b]; /* one factor after the other: their product may underflow */
+      const bool there = *entry != 0.0;
+      const int64_t i = a % n < b % n ? a % n : b % n, j = a % n + b % n - i; /* the same bits on either side */
+      if (sntk_pass_weighted(net)) *entry = *entry * pass->factor[i] * pass->factor[j];
+      if (a == b && there && !isnormal(*entry) && isfinite(*entry))
+        return sntk_fail(ctx, SNTK_ERR_NUMERICAL,
+                         "an entry of the Gram matrix, of sample %lld with itself, underflows; use a smaller sigma or "
+                         "inputs nearer to norm 1",
+                         (long long)(a % n));
+      if (!isfinite(*entry))
         return sntk_fail(ctx, SNTK_ERR_OVERFLOW,
-                         "an entry of the Gram matrix is not finite; use a smaller sigma or precision f64");
+                         "an entry of the Gram matrix is not finite: use a smaller sigma or smaller weights, smaller "
+                         "inputs%s",
+                         net->v.type == SNTK_F32 ? ", or precision f64" : "");
     }
   return SNTK_OK;
 }
@@ -339,41 +349,95 @@ sntk_status sntk_ntk_diagonal(sntk_context *ctx, sntk_network *net, const double
   return status;
 }
 
+/* A row of inputs and the power of two that brings its largest number near 1: inner products of rows so scaled neither
+ * overflow nor vanish. */
+typedef struct scaled_row {
+  const double *x;
+  int exponent;
+  double scale;
+  long double square; /* of the scaled row */
+} scaled_row;
+
+/* Sums in long double: where it is wider than double, rows that are nearly at right angles keep their inner product. */
+static long double inner(const scaled_row *a, const scaled_row *b, int64_t dim) {
+  long double sum = 0.0L;
+  for (int64_t c = 0; c < dim; c++) sum += (long double)(a->scale * a->x[c]) * (long double)(b->scale * b->x[c]);
+  return sum;
+}
+
+static scaled_row scale_row(const double *x, int64_t dim) {
+  double largest = 0.0;
+  for (int64_t c = 0; c < dim; c++) largest = fmax(largest, fabs(x[c]));
+  scaled_row row = {.x = x, .scale = 1.0};
+  if (largest > 0.0) row.exponent = ilogb(largest);
+  if (row.exponent > 1000) row.exponent = 1000; /* its reciprocal must be normal */
+  if (row.exponent < -1000) row.exponent = -1000;
+  row.scale = ldexp(1.0, -row.exponent);
+  row.square = inner(&row, &row, dim);
+  return row;
+}
+
+/* Sine of the angle between two rows, from what of b stands at right angles to a, w = b - t a: right to a few eps
+ * however small it is. The fused multiply-add rounds each w once; t's own rounding leaves a piece along a, which a
+ * second pass takes away. */
+static double sine(const scaled_row *a, const scaled_row *b, int64_t dim, long double dot) {
+  const double t = (double)(dot / a->square);
+  long double along = 0.0L, square = 0.0L;
+  for (int64_t c = 0; c < dim; c++)
+    along += (long double)fma(-t, a->scale * a->x[c], b->scale * b->x[c]) * (long double)(a->scale * a->x[c]);
+  along /= a->square;
+  for (int64_t c = 0; c < dim; c++) {
+    const long double ac = (long double)(a->scale * a->x[c]);
+    const long double w = (long double)fma(-t, a->scale * a->x[c], b->scale * b->x[c]) - along * ac;
+    square += w * w;
+  }
+  return (double)sqrtl(square / b->square);
+}
+
+/* (pi - theta) / (2 pi), theta the angle between two rows. The arc cosine of a number near 1 or -1 has lost half of its
+ * digits: there the sine tells the angle. */
+static double angular(const scaled_row *a, const scaled_row *b, int64_t dim, long double dot) {
+  const double pi = acos(-1.0);
+  if (a->square == 0.0L || b->square == 0.0L) return 0.0;
+  const double cosine = (double)(dot / (sqrtl(a->square) * sqrtl(b->square)));
+  if (fabs(cosine) < 0.5) return (pi - acos(cosine)) / (2.0 * pi);
+  const double small = asin(fmin(1.0, sine(a, b, dim, dot))); /* to the nearer of the same and the opposite direction */
+  return cosine > 0.0 ? 0.5 - small / (2.0 * pi) : small / (2.0 * pi);
+}
+
+/* Entry of the kernel. Squares and inner products stand without the rows' powers of two, which come last: an entry that
+ * is a normal number is right whatever the sizes of its rows. */
+static double infinite_entry(sntk_activation activation, double sigma, const scaled_row *a, const scaled_row *b,
+                             int64_t dim) {
+  const bool same = a->x == b->x;
+  const long double dot = same ? a->square : inner(a, b, dim), variance = (long double)sigma * (long double)sigma;
+  const int both = a->exponent + b->exponent;
+  if (activation == SNTK_RELU) return ldexp((double)(dot * (long double)(same ? 0.5 : angular(a, b, dim, dot))), both);
+  long double k = ldexpl(dot, both);
+  if (activation == SNTK_EXP)
+    k = 0.5L * (ldexpl(a->square, 2 * a->exponent) + ldexpl(b->square, 2 * b->exponent) + 2.0L * k);
+  return ldexp((double)(dot * expl(variance * k)), both);
+}
+
 sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, double sigma, const double *inputs,
                               int64_t samples, int64_t dim, double *block) {
-  const double pi = acos(-1.0);
-  double *k = block; /* inner products first, each entry then replaced; the diagonal is needed to the end */
-  double *squares;
-  SNTK_TRY(sntk_alloc(ctx, "squared norms", samples, sizeof *squares, (void **)&squares));
-  for (int64_t i = 0; i < samples; i++)
-    for (int64_t j = 0; j <= i; j++) {
-      double dot = 0.0;
-      for (int64_t c = 0; c < dim; c++) dot += inputs[i * dim + c] * inputs[j * dim + c];
-      k[i * samples + j] = dot;
-      if (i == j) squares[i] = dot;
-    }
+  scaled_row *rows;
+  SNTK_TRY(sntk_alloc(ctx, "squared norms", samples, sizeof *rows, (void **)&rows));
+  for (int64_t i = 0; i < samples; i++) rows[i] = scale_row(inputs + i * dim, dim);
   sntk_status status = SNTK_OK;
   for (int64_t i = 0; i < samples && status == SNTK_OK; i++)
     for (int64_t j = 0; j <= i; j++) {
-      const double kij = k[i * samples + j];
-      double kappa;
-      if (activation == SNTK_SOFTMAX || activation == SNTK_EXP_NORMALIZED)
-        kappa = exp(sigma * sigma * kij);
-      else if (activation == SNTK_EXP)
-        kappa = exp(0.5 * sigma * sigma * (squares[i] + squares[j] + 2.0 * kij));
-      else if (squares[i] == 0.0 || squares[j] == 0.0)
-        kappa = 0.0;
-      else /* rounding may carry a cosine past 1; a row's own is exactly 1 */
-        kappa = i == j ? 0.5 : (pi - acos(fmax(-1.0, fmin(1.0, kij / sqrt(squares[i] * squares[j]))))) / (2.0 * pi);
-      block[i * samples + j] = block[j * samples + i] = kij * kappa;
-      if (!isfinite(kij * kappa)) {
-        status = sntk_fail(ctx, SNTK_ERR_OVERFLOW,
-                           "the infinite-width kernel overflows at (%lld, %lld); use a smaller sigma", (long long)i,
-                           (long long)j);
-        break;
-      }
+      const double entry = infinite_entry(activation, sigma, &rows[i], &rows[j], dim);
+      block[i * samples + j] = block[j * samples + i] = entry;
+      if (isfinite(entry)) continue;
+      status =
+          sntk_fail(ctx, SNTK_ERR_OVERFLOW,
+                    "the infinite-width kernel overflows at (%lld, %lld); use a smaller sigma or smaller inputs, or "
+                    "ntk.infinite: false for the finite network alone",
+                    (long long)i, (long long)j);
+      break;
     }
-  free(squares);
+  free(rows);
   return status;
 }
 

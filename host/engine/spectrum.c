@@ -115,7 +115,8 @@ sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_p
     norm = sqrt(sntk_dot(next, next, size));
     const double theta = tridiagonal_max(alpha, beta, k + 1);
     if (!isfinite(theta)) {
-      status = sntk_fail(ctx, SNTK_ERR_OVERFLOW, "J J^T is not finite; use a smaller sigma or precision f64");
+      status = sntk_fail(ctx, SNTK_ERR_OVERFLOW, "J J^T is not finite; use a smaller sigma, smaller inputs%s",
+                         net->v.type == SNTK_F32 ? " or precision f64" : "");
       goto cleanup;
     }
     *lambda = theta;

@@ -6,6 +6,7 @@
  */
 #include "softntk/train.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,9 +32,16 @@ typedef struct training {
   sntk_linear linear; /* empty unless asked for */
   double targets_norm, test_norm;
   int64_t history_capacity;
+  int64_t step;   /* updates done, or under way */
   bool profiling; /* the profiler's bracket is open */
   bool displaced; /* at the start: the network has been trained before, and its base is not where this run starts */
 } training;
+
+static double largest_size(const double *a, int64_t count) {
+  double largest = 0.0;
+  for (int64_t j = 0; j < count; j++) largest = fmax(largest, fabs(a[j]));
+  return largest;
+}
 
 /* Residual and loss from the statistics at hand; a shift beyond the limit moves the base first. */
 static sntk_status evaluate(sntk_context *ctx, training *run) {
@@ -49,6 +57,10 @@ static sntk_status evaluate(sntk_context *ctx, training *run) {
     run->residual[j] = net->scale * run->pass.f[j] - run->targets[j];
     loss += 0.5 * run->residual[j] * run->residual[j];
   }
+  if (!isfinite(loss))
+    return sntk_fail(ctx, SNTK_ERR_OVERFLOW,
+                     "step %lld: the loss overflows, with a residual of %g; use smaller targets or a smaller train.eta",
+                     (long long)run->step, largest_size(run->residual, run->pass.samples.count * run->pass.outputs));
   run->result->loss = loss;
   return SNTK_OK;
 }
@@ -58,14 +70,25 @@ static sntk_status descend(sntk_context *ctx, training *run) {
   sntk_train_result *result = run->result;
   double norms[2] = {0.0, 0.0};
   SNTK_TRY(sntk_pass_descend(ctx, run->net, &run->pass, run->residual, run->centre, result->eta, norms));
+  if (!isfinite(norms[0]) || !isfinite(norms[1])) /* inputs that are zero there would hide such a weight */
+    return sntk_fail(
+        ctx, SNTK_ERR_OVERFLOW,
+        "step %lld: an update of a weight is not finite in %s, with a residual of %g and eta %g; use smaller "
+        "targets, a smaller train.eta%s",
+        (long long)run->step, run->net->v.type == SNTK_F32 ? "f32" : "f64",
+        largest_size(run->residual, run->pass.samples.count * run->pass.outputs), result->eta,
+        run->net->v.type == SNTK_F32 ? " or precision f64" : "");
   if (norms[0] > 0.0) result->update_lost = fmax(result->update_lost, sqrt(norms[1] / norms[0]));
   return SNTK_OK;
 }
 
+/* |a - b|_2, also where the squares overflow. */
 static double distance_of(const double *a, const double *b, int64_t count) {
-  double square = 0.0;
+  double distance = 0.0, square = 0.0;
   for (int64_t j = 0; j < count; j++) square += (a[j] - b[j]) * (a[j] - b[j]);
-  return sqrt(square);
+  if (isfinite(square)) return sqrt(square);
+  for (int64_t j = 0; j < count; j++) distance = hypot(distance, a[j] - b[j]);
+  return distance;
 }
 
 /* 1/2 |a - b|^2 */
@@ -99,6 +122,21 @@ static sntk_status initial_kernel(sntk_context *ctx, training *run) {
   return SNTK_OK;
 }
 
+/* Where J J^T is zero: in words. */
+static const char *why_no_gradient(const training *run) {
+  const int64_t count = run->pass.samples.count * run->net->v.dim;
+  if (!(largest_size(run->inputs, count) > 0.0)) return "all inputs are zero";
+  switch (run->net->options.activation) {
+    case SNTK_SOFTMAX:
+      return "at every sample neurons of one sign carry the softmax alone, to the last bit (a smaller sigma or smaller "
+             "inputs spread it)";
+    case SNTK_RELU:
+      return "no neuron is active at any sample (a larger width or another seed has some)";
+    default:
+      return "every exp(z) underflows (a smaller sigma or smaller inputs keep it)";
+  }
+}
+
 static sntk_status choose_eta(sntk_context *ctx, training *run) {
   const sntk_train_options *o = run->options;
   sntk_train_result *result = run->result;
@@ -109,9 +147,9 @@ static sntk_status choose_eta(sntk_context *ctx, training *run) {
     double bound;
     SNTK_TRY(sntk_pass_jj_lambda_max(ctx, run->net, &run->pass, &result->jj_lambda_max, &bound));
     if (!(result->jj_lambda_max > 0.0))
-      return sntk_fail(
-          ctx, SNTK_ERR_NUMERICAL,
-          "eta auto: J J^T is zero at the initial weights (no input reaches the outputs); give train.eta a number");
+      return sntk_fail(ctx, SNTK_ERR_NUMERICAL,
+                       "eta auto: J J^T is zero at the initial weights: %s; give train.eta a number",
+                       why_no_gradient(run));
     result->eta = 1.0 / result->jj_lambda_max;
   } else {
     const double np = (double)(run->pass.samples.count * run->pass.outputs);
@@ -125,6 +163,11 @@ static sntk_status choose_eta(sntk_context *ctx, training *run) {
                        "leaves no step; use a larger width, train.theory_c, or eta auto",
                        result->eta, result->lambda_min, b);
   }
+  if (!isnormal(result->eta))
+    return sntk_fail(
+        ctx, SNTK_ERR_NUMERICAL,
+        "eta %g is no normal number (lambda_max of J J^T %g); give train.eta a number, or scale the inputs",
+        result->eta, result->jj_lambda_max);
   return SNTK_OK;
 }
 
@@ -171,6 +214,11 @@ static sntk_status test_now(sntk_context *ctx, training *run, sntk_history_row *
   SNTK_TRY(sntk_network_forward(ctx, run->net, o->test_inputs, o->test_samples, run->result->test_outputs));
   row->test_loss = run->result->test_loss =
       loss_of(run->result->test_outputs, o->test_targets, o->test_samples * run->pass.outputs);
+  if (!isfinite(row->test_loss))
+    return sntk_fail(
+        ctx, SNTK_ERR_OVERFLOW,
+        "step %lld: the loss on the held-out samples overflows; use smaller targets or a smaller train.eta",
+        (long long)run->step);
   return SNTK_OK;
 }
 
@@ -231,6 +279,9 @@ static sntk_status record(sntk_context *ctx, training *run, int64_t step, bool k
     for (int64_t j = 0; j < size * size; j++) run->gram[j] += run->gram0[j];
     SNTK_TRY(sntk_eigenvalues(ctx, run->gram, size, run->eigenvalues));
     row.lambda_min = run->eigenvalues[0];
+    if (!isfinite(row.kernel_drift) && run->gram0_norm > 0.0)
+      return sntk_fail(ctx, SNTK_ERR_OVERFLOW, "step %lld: the change of the kernel overflows; use a smaller train.eta",
+                       (long long)step);
   }
   if (kernel) {
     result->kernel_drift = row.kernel_drift;
@@ -254,25 +305,55 @@ static sntk_status bracket(sntk_context *ctx, training *run, int64_t step) {
   return ctx->backend->profile(ctx, inside);
 }
 
+static sntk_status diverged(sntk_context *ctx, const sntk_train_result *result) {
+  return sntk_fail(
+      ctx, SNTK_ERR_DIVERGED,
+      "the loss grew from %g to %g in %lld steps with eta %g; use a smaller train.eta (auto: 1 / lambda_max)",
+      result->loss_initial, result->loss, (long long)result->steps, result->eta);
+}
+
+/* The largest loss that a run at L(0) may end with by rounding alone: of two evaluations of F each is off by C eps
+ * times what f sums up, C a generous 64 (softmax: 1; exp: m exp(sigma^2 |x|^2 / 2), the normalized: m; relu: m sigma
+ * |x|). */
+static double most_by_rounding(const training *run) {
+  const sntk_network_options *o = &run->net->options;
+  const int64_t n = run->pass.samples.count, d = o->dim;
+  const double eps = run->net->v.type == SNTK_F32 ? 0x1p-24 : 0x1p-53, m = (double)o->width;
+  double square = 0.0;
+  for (int64_t i = 0; i < n; i++) {
+    const double size = o->sigma * sntk_norm(run->inputs + i * d, d);
+    const double sum = o->activation == SNTK_SOFTMAX          ? 1.0
+                       : o->activation == SNTK_RELU           ? m * size
+                       : o->activation == SNTK_EXP_NORMALIZED ? m
+                                                              : m * exp(0.5 * size * size);
+    square += (double)o->outputs * sum * sum;
+  }
+  const double off = 64.0 * eps * run->net->scale * sqrt(square), residual = sqrt(2.0 * run->result->loss_initial);
+  return 0.5 * (residual + off) * (residual + off);
+}
+
+/* Has a run that is over left the loss larger than it found it? softmax's outputs are bounded, so that no factor of
+ * growth need ever be reached. */
+static bool grown(const training *run) {
+  return !run->result->converged && isfinite(run->options->divergence) && run->result->loss > most_by_rounding(run);
+}
+
 static sntk_status steps(sntk_context *ctx, training *run) {
   const sntk_train_options *o = run->options;
   sntk_train_result *result = run->result;
   const double largest = o->divergence * fmax(result->loss_initial, 1.0);
   for (int64_t t = 0;; t++) {
-    result->steps = t;
-    if (!(result->loss <= largest))
-      return sntk_fail(
-          ctx, SNTK_ERR_DIVERGED,
-          "the loss grew from %g to %g in %lld steps with eta %g; use a smaller train.eta (auto: 1 / lambda_max)",
-          result->loss_initial, result->loss, (long long)t, result->eta);
+    result->steps = run->step = t;
+    if (!(result->loss <= largest)) return diverged(ctx, result);
     result->converged = o->tolerance > 0.0 && result->loss <= o->tolerance;
     const bool last = result->converged || t == o->steps;
     const bool kernel = o->kernel_every > 0 && (last || t % o->kernel_every == 0);
     if (last || t == 0 || kernel || due(t, o->record_every)) SNTK_TRY(record(ctx, run, t, kernel));
-    if (last) return SNTK_OK;
+    if (last) return grown(run) ? diverged(ctx, result) : SNTK_OK;
     SNTK_TRY(sntk_check_interrupt(ctx));
     sntk_report_progress(ctx, "train", t, o->steps, result->loss);
     SNTK_TRY(bracket(ctx, run, t));
+    run->step = t + 1;
     SNTK_TRY(descend(ctx, run));
     SNTK_TRY(evaluate(ctx, run));
     if (run->linear.gram) sntk_linear_step(&run->linear, run->targets);
@@ -286,6 +367,8 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network *net, con
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "steps, record_every and kernel_every must not be negative");
   if (o->eta_rule == SNTK_ETA_VALUE && !(o->eta > 0.0 && isfinite(o->eta)))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "eta %g must be positive and finite", o->eta);
+  if (o->eta_rule == SNTK_ETA_VALUE && !isnormal(o->eta))
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "eta %g is below the smallest normal number, %g", o->eta, DBL_MIN);
   if (!(o->tolerance >= 0.0))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "tolerance %g must not be negative", o->tolerance);
   if (o->test_samples < 0 || (o->test_samples > 0 && (!o->test_inputs || !o->test_targets)))

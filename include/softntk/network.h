@@ -61,7 +61,8 @@ typedef struct sntk_network_options {
   sntk_form form;
   sntk_precision precision;
   uint64_t seed;
-  const double *weights; /**< d x m row-major, or NULL: random. With weights, init is ignored. Copied. */
+  const double *weights; /**< d x m row-major, or NULL: random. With weights, init is ignored and signs must be given:
+                            drawn ones would make another network. Copied. */
   const double *signs;   /**< p x m of +1 and -1, or NULL: random. Copied. With signs, symmetric initialization needs
                             weights too. */
   bool streamed; /**< true: weights are made anew for each slab and never stored; such a network cannot be trained */

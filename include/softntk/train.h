@@ -35,7 +35,7 @@ typedef struct sntk_train_options {
   double theory_delta;  /**< delta of B, in (0, 1) */
   int64_t record_every; /**< a history row each so many steps (the first and the last always); 0: first and last only */
   int64_t kernel_every; /**< kernel_drift and lambda_min at each so many steps (and at the last); 0: never */
-  double divergence;    /**< stop when L > divergence * max(L(0), 1) */
+  double divergence;    /**< stop when L > divergence * max(L(0), 1); INFINITY: never, and growth is no failure */
   int64_t profile_start; /**< first step bracketed for the device's profiler (cuda backend) */
   int64_t profile_count; /**< steps bracketed; 0: none */
   bool linearized; /**< the linearized run u(t+1) = u(t) - eta q H(0) (u(t) - y) beside the true one, and the same with
@@ -88,7 +88,7 @@ typedef struct sntk_train_result {
   bool rate_kept_paper;       /**< the same with the exponent t in place of 2t, as arXiv 2405.03251 states it */
   double test_loss;           /**< at the end; NaN without held-out samples */
   sntk_prediction linearized; /**< H at W0: kernel regression with H(0), stopped at the same step */
-  sntk_prediction infinite;   /**< H at infinite width; NaN unless W0 is Gaussian */
+  sntk_prediction infinite;   /**< H at infinite width; NaN unless W0 is Gaussian and that kernel is finite */
   double update_lost; /**< largest |rounded update - update|_F / |update|_F of a step: what the stored weights could not
                          take up */
   bool below_resolution; /**< update_lost > SNTK_UPDATE_LOST_LIMIT: the precision or form is too coarse for this run */
@@ -112,9 +112,12 @@ typedef struct sntk_train_result {
  * @param[in]     targets n x p row-major, host, finite.
  * @param[out]    result  Always set, as far as the run came; free with sntk_train_result_clear().
  * @return SNTK_OK (converged or not); SNTK_ERR_ARGUMENT; SNTK_ERR_SHAPE; SNTK_ERR_BACKEND (profiling where there is no
- * profiler); SNTK_ERR_DEVICE; SNTK_ERR_OVERFLOW; SNTK_ERR_DIVERGED; SNTK_ERR_MEMORY; SNTK_ERR_NUMERICAL;
- *         SNTK_ERR_INTERRUPTED.
- * @note Same seed, backend, threads: same bits. Not reaching the tolerance is no error.
+ * profiler); SNTK_ERR_DEVICE; SNTK_ERR_OVERFLOW (a loss, residual or weight is not finite, at the step it appears);
+ * SNTK_ERR_DIVERGED (the loss passed `divergence`, or
+ * ended above L(0) by more than rounding); SNTK_ERR_MEMORY;
+ * SNTK_ERR_NUMERICAL (no eta; an eigenvalue solver); SNTK_ERR_INTERRUPTED.
+ * @note Same seed, backend, threads: same bits. Not reaching the tolerance is no error. The linearized runs may grow
+ * without bound while the network's does not: their figures then are infinite or NaN, and the run goes on.
  */
 SNTK_API sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *inputs, const double *targets,
                                 int64_t samples, const sntk_train_options *options, sntk_train_result *result);

@@ -411,9 +411,12 @@ PY
   done
   try '--set: ntk\.prefixes: prefixes need network\.width' --set ntk.prefixes=true --set ntk.method=infinite
   records npy w.npy 4 2 '<f8' 0.5 -1 2 0.25 0 1 -0.125 3
-  try '--set: ntk\.prefixes: prefixes are drawn, not loaded' --set ntk.prefixes=true --set network.weights=w.npy --set network.width=2
-  try '--set: network\.weights: H at infinite width is that of Gaussian weights' --set ntk.method=infinite \
-    --set network.weights=w.npy --set network.width=2
+  records npy s.npy 3 2 '<i8' 1 -1 1 1 -1 1
+  given='--set network.weights=w.npy --set network.signs=s.npy --set network.width=2'
+  try '--set: network\.weights: weights without their signs are another network; give network\.signs' --set network.weights=w.npy \
+    --set network.width=2
+  try '--set: ntk\.prefixes: prefixes are drawn, not loaded' --set ntk.prefixes=true $given
+  try '--set: network\.weights: H at infinite width is that of Gaussian weights' --set ntk.method=infinite $given
   records npy a.npy 3 64 '<i8' $(yes 1 | head -192)
   try '--set: ntk\.prefixes: prefixes are drawn, not loaded' --set ntk.prefixes=true --set network.signs=a.npy --set network.init=iid
   try '--set: ntk\.solver: ' --set ntk.solver=qr

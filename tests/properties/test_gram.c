@@ -47,6 +47,7 @@ static void jacobian_row(sntk_context *ctx, const sntk_network_options *options,
   train.eta_rule = SNTK_ETA_VALUE;
   train.eta = 1.0;
   train.tolerance = 0.0;
+  train.divergence = INFINITY; /* a probe: the loss may grow */
   sntk_train_result result;
   assert_ok(ctx, sntk_network_weights(ctx, net, 0, options->width, row));
   assert_ok(ctx, sntk_train(ctx, net, inputs, targets, samples, &train, &result));

@@ -70,6 +70,73 @@ static void relu_does_not_see_sigma_nor_length(void **state) {
   sntk_context_free(ctx);
 }
 
+/* Rows of integers of up to 26 bits: their inner and cross products are exact in int64, and the angle between them is
+ * right to long double's last digits by atan2, at every distance and near opposite rows. `near`: the difference that
+ * the second row has from a multiple of the first. Rows are scaled by powers of two far apart. */
+static void relu_is_right_at_every_angle(void **state) {
+  (void)state;
+  enum { D = 3, TURNS = 4000 };
+  static const int powers[][2] = {{0, 0}, {-26, -26}, {-700, 3}, {480, -540}, {-1040, 480}};
+  const long double pi = acosl(-1.0L);
+  sntk_context *ctx;
+  assert_int_equal(sntk_context_create(&ctx), SNTK_OK);
+  for (int turn = 0; turn < TURNS; turn++) {
+    const int64_t near = (int64_t)1 << turn % 24, multiple = (turn / 24 % 2 ? -1 : 1) * (turn / 48 % 3 + 1);
+    const int *power = powers[turn / 144 % 5];
+    int64_t a[D], b[D];
+    double inputs[2 * D], block[4];
+    for (int k = 0; k < D; k++) {
+      a[k] = (int64_t)(uniform(31, turn * D + k) * (double)(1 << 24));
+      b[k] = multiple * a[k] + (int64_t)(uniform(32, turn * D + k) * (double)(2 * near));
+      inputs[k] = ldexp((double)a[k], power[0]);
+      inputs[D + k] = ldexp((double)b[k], power[1]);
+    }
+    int64_t dot = 0;
+    long double cross = 0.0L;
+    for (int k = 0; k < D; k++) {
+      const int64_t c = a[k] * b[(k + 1) % D] - a[(k + 1) % D] * b[k];
+      dot += a[k] * b[k];
+      cross += (long double)c * (long double)c;
+    }
+    const long double away = atan2l(sqrtl(cross), -(long double)dot); /* pi less the angle */
+    const double expected = ldexp((double)((long double)dot * away / (2.0L * pi)), power[0] + power[1]);
+    snprintf(support_case, sizeof support_case, "turn %d: near %lld, multiple %lld, powers %d %d", turn,
+             (long long)near, (long long)multiple, power[0], power[1]);
+    assert_ok(ctx, sntk_ntk_infinite(ctx, SNTK_RELU, 1.0, inputs, 2, D, block));
+    assert_near(block[1], expected, 1e-14 * fabs(expected));
+    assert_true(block[1] == block[2]);
+  }
+  /* (1, 0) and (cos 1e-8, sin 1e-8): mpmath, 40 digits. The smaller eigenvalue, 1/2 less the entry, is 1.59154945592e-9
+   * and in float64 a multiple of 2^-54. */
+  const double close[4] = {1.0, 0.0, cos(1e-8), sin(1e-8)};
+  double block[4];
+  assert_ok(ctx, sntk_ntk_infinite(ctx, SNTK_RELU, 1.0, close, 2, 2, block));
+  assert_near(block[1], 0.49999999840845057, 0x1p-54);
+  assert_near(0.5 - block[1], 1.59154945592e-9, 0x1p-54);
+  sntk_context_free(ctx);
+}
+
+/* Inner products far below and above the square root of the type's range, and rows that are opposite but for a little,
+ * whose |x + y|^2 is all that exp's exponent has. */
+static void entries_of_tiny_large_and_opposite_rows(void **state) {
+  (void)state;
+  sntk_context *ctx;
+  double block[4];
+  assert_int_equal(sntk_context_create(&ctx), SNTK_OK);
+  const double apart[4] = {3e-200, 4e-200, 0.6, 0.8};
+  for (int activation = SNTK_SOFTMAX; activation <= SNTK_EXP_NORMALIZED; activation++) {
+    assert_ok(ctx, sntk_ntk_infinite(ctx, (sntk_activation)activation, 1.0, apart, 2, 2, block));
+    const double kappa = activation == SNTK_RELU ? 0.5 : activation == SNTK_EXP ? exp(0.5) : 1.0;
+    snprintf(support_case, sizeof support_case, "%s", activation_names[activation]);
+    assert_near(block[1], 5e-200 * kappa, 8.0 * EPS64 * 5e-200 * kappa);
+    assert_near(block[0], 0.0, 0.0); /* 2.5e-399 is below all numbers */
+  }
+  const double opposite[4] = {1e4, 1e-4, -1e4, 1e-4}; /* |x + y|^2 = 4e-8; x . y = -1e8 + 1e-8 */
+  assert_ok(ctx, sntk_ntk_infinite(ctx, SNTK_EXP, 1e-3, opposite, 2, 2, block));
+  assert_near(block[1], -(1e8 - 1e-8) * exp(2e-14), 4.0 * EPS64 * 1e8);
+  sntk_context_free(ctx);
+}
+
 static void overflow_is_reported(void **state) {
   (void)state;
   static const double x[] = {1.0, 0.0, 0.0, 1.0};
@@ -143,6 +210,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(values_written_out, pool_teardown),
       cmocka_unit_test_teardown(relu_does_not_see_sigma_nor_length, pool_teardown),
+      cmocka_unit_test_teardown(relu_is_right_at_every_angle, pool_teardown),
+      cmocka_unit_test_teardown(entries_of_tiny_large_and_opposite_rows, pool_teardown),
       cmocka_unit_test_teardown(overflow_is_reported, pool_teardown),
       cmocka_unit_test_teardown(finite_widths_approach_it, pool_teardown),
   };
