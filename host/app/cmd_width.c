@@ -242,7 +242,7 @@ static const app_quantity lambda = {.key = "lambda_min", .name = "lambda"};
 
 static void print_points(const json_t *points) {
   static const char *const headers[] = {"activation",   "n",         "d",       "p",
-                                        "sigma",        "seeds",     "m* loss", "m* kernel (rank)",
+                                        "sigma",        "seeds",     "m* loss", "m* kernel",
                                         "T at m* loss", "wider m",   "T there", "eta q lambda",
                                         "lambda",       "other axes"};
   const app_quantity shown[] = {
@@ -267,9 +267,8 @@ static void print_points(const json_t *points) {
   }
   printf(
       "medians over the seeds; >: more than the widest m or the budget of steps\n"
-      "m* kernel: the narrowest that keeps its share of its own lambda_min(H(0)), which must not be 0: a matter of "
-      "rank, "
-      "m d / 2 >= n p (independent neurons: m d)\n\n");
+      "m* kernel: the narrowest network that keeps its share of its own lambda_min(H(0)), which must not be 0 first: "
+      "a matter of rank,\nm d / 2 >= n p (independent neurons: m d; min(n, d) for d)\n\n");
   app_table_print(table);
   app_table_free(table);
 }

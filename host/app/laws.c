@@ -223,11 +223,15 @@ sntk_record *app_fit_point(const char *kind, const json_t *like, const char *x, 
   return record;
 }
 
+/* Values that agree to the last bit are whole numbers that agree, not an interval of no length. */
 static void interval_cell(app_table *table, double low, double high) {
-  if (isfinite(low))
-    app_table_cell(table, "[%.2f, %.2f]", low, high);
-  else
+  const int digits = high - low < 0.01 ? 4 : high - low < 0.1 ? 3 : 2; /* so that the ends differ */
+  if (!isfinite(low))
     app_table_cell(table, "not determined"); /* one seed, or too many censored points */
+  else if (low == high)
+    app_table_cell(table, "same in every seed");
+  else
+    app_table_cell(table, "[%.*f, %.*f]", digits, low, digits, high);
 }
 
 void app_law_cells(app_table *table, const app_law *law) {
