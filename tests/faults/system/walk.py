@@ -172,7 +172,7 @@ def environment(options):
     variables = {key: value for key, value in os.environ.items()
                  if not key.startswith(("SLURM_", "OMPI_", "PMI_", "SOFTNTK_", "SNTK_", "FAIL_", "LD_", "OMP_"))}
     variables.update(LD_PRELOAD=os.path.abspath(options.library), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
-                     OMP_WAIT_POLICY="passive", CUDA_VISIBLE_DEVICES="", FAIL_SKIP=":".join(EXCLUDED), LC_ALL="C")
+                     OMP_WAIT_POLICY="passive", CUDA_VISIBLE_DEVICES="", FAIL_SKIP=":".join(list(EXCLUDED) + options.exclude), LC_ALL="C")
     return variables
 
 
@@ -280,8 +280,14 @@ class Left:
         for name, content in self.h5.items():
             if content != other.h5[name]:
                 return "%s: its data" % name
-        if not resumed and self.output != other.output:
-            return "standard output: %d lines, not %d, or their text" % (len(self.output), len(other.output))
+        return None if resumed else self.output_difference(other)
+
+    def output_difference(self, other):
+        for number, (mine, wanted) in enumerate(zip(self.output, other.output)):
+            if mine != wanted:
+                return "standard output, line %d: %s, not %s" % (number + 1, mine, wanted)
+        if len(self.output) != len(other.output):
+            return "standard output: %d lines, not %d" % (len(self.output), len(other.output))
         return None
 
 
@@ -569,7 +575,7 @@ class Survey:
         print("\n%s, %d x %s: %s" % (verdict, len(findings), family, place))
         print("  in %s" % ", ".join("%s %d" % item for item in names.items()))
         for text in [first.detail] + first.stderr.splitlines()[:4]:
-            print("  | %s" % text[:300])
+            print("  | %s" % text[:600])
         print("  %s --command %s --plan %s" % (again(self.options), first.command.name, first.plan))
 
 
@@ -610,6 +616,7 @@ def parse():
     parser.add_argument("--command", help="of these commands alone, separated by commas")
     parser.add_argument("--family", help="of these families alone")
     parser.add_argument("--plan", help="this failing call alone, as in malloc:17 or write:3+:ENOSPC")
+    parser.add_argument("--exclude", action="append", default=[], metavar="LIBRARY", help="leave its calls alone too (repeat)")
     parser.add_argument("--frames", type=int, default=6, help="how much of the way to a failing call is told")
     parser.add_argument("--most", type=int, default=40, help="kinds of findings that are told in full")
     return parser.parse_args()
