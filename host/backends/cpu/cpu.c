@@ -16,6 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
 
 #include "backends/backend.h"
 #include "backends/cpu/kernels.h"
@@ -33,6 +36,7 @@ enum { GENERATE = 256, WORK_ALIGNMENT = 64 };
  * may take together before they share panels and products (the engine plans for as much). */
 enum { GRAM_SLAB_BYTES = 1 << 20, GRAM_COLUMNS_MIN = 128, GRAM_COLUMNS = 4096, GRAM_PRIVATE_BYTES = 1 << 25 };
 enum { LIBRARY_SLAB_BYTES = 1 << 25 }; /* features at a time where the library multiplies */
+enum { BRAND_CHARS = 48 };             /* of a processor's name */
 
 typedef struct cpu_state {
   const sntk_cpu_kernels *kernels;
@@ -63,20 +67,41 @@ static sntk_status scratch(sntk_context *ctx, int slot, int64_t count, size_t si
 
 /* ---- opening ---- */
 
-static void processor_name(char *text, size_t size) {
-  snprintf(text, size, "unknown processor");
-  FILE *file = fopen("/proc/cpuinfo", "r");
-  if (!file) return;
-  char line[512];
-  while (fgets(line, sizeof line, file)) {
-    const char *colon = strchr(line, ':');
-    if (strncmp(line, "model name", 10) == 0 && colon) {
-      line[strcspn(line, "\n")] = '\0';
-      snprintf(text, size, "%s", colon + 2);
-      break;
-    }
+/* Asked of the processor itself where it answers: a file that cannot be read must not change a run's record. */
+static bool brand_string(char text[BRAND_CHARS + 1]) {
+#if defined(__x86_64__) || defined(__i386__)
+  unsigned words[BRAND_CHARS / sizeof(unsigned)];
+  for (unsigned leaf = 0; leaf < 3; leaf++) {
+    unsigned *w = words + 4 * leaf;
+    if (!__get_cpuid(0x80000002U + leaf, &w[0], &w[1], &w[2], &w[3])) return false;
   }
-  fclose(file);
+  memcpy(text, words, BRAND_CHARS);
+  text[BRAND_CHARS] = '\0';
+  return true;
+#else
+  (void)text;
+  return false;
+#endif
+}
+
+static void model_name(char *line, size_t size) {
+  FILE *file = fopen("/proc/cpuinfo", "r");
+  bool found = false;
+  while (file && !found && fgets(line, (int)size, file)) found = strncmp(line, "model name", 10) == 0;
+  if (file) fclose(file);
+  const char *colon = found ? strchr(line, ':') : NULL;
+  if (colon)
+    memmove(line, colon + 1, strlen(colon));
+  else
+    snprintf(line, size, "unknown processor");
+}
+
+static void processor_name(char *text, size_t size) {
+  char line[512];
+  if (!brand_string(line) || line[strspn(line, " ")] == '\0') model_name(line, sizeof line);
+  size_t begin = strspn(line, " "), end = strcspn(line, "\n");
+  while (end > begin && line[end - 1] == ' ') end--;
+  snprintf(text, size, "%.*s", (int)(end - begin), line + begin);
 }
 
 static sntk_status cpu_open(sntk_context *ctx, int device) {
