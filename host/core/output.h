@@ -51,9 +51,8 @@ sntk_status sntk_run_set_device(sntk_context *ctx, sntk_run *run, const sntk_run
 bool sntk_run_discard(sntk_run *run);
 
 /* run.h5: written to a temporary file beside `path`, synced and renamed by sntk_h5_close with commit true, removed
- * otherwise (also where an earlier write failed). One writer a path at a time: the run's lock sees to it. The disk's
- * room is taken before a dataset is written, so the file ends in some KiB that no dataset uses. HDF5 file locking is
- * off; its error printing is off during our calls, and its text is put into the error. */
+ * otherwise (also where an earlier write failed). One writer a path at a time: the run's lock sees to it. The HDF5
+ * library is not called; it reads what is written. */
 typedef struct sntk_h5 sntk_h5;
 sntk_status sntk_h5_create(sntk_context *ctx, const char *path, sntk_h5 **file);
 /* Row-major data; cols 0 makes a vector of `rows`. Parent groups are made. `name` like "/history/loss". */
@@ -72,8 +71,7 @@ sntk_status sntk_h5_write_columns(sntk_context *ctx, sntk_h5 *file, const char *
                                   const void *data);
 sntk_status sntk_h5_close(sntk_context *ctx, sntk_h5 *file, bool commit);
 
-/* The HDF5 library's version, such as "1.10.8", into `text`, which is returned. */
-enum { SNTK_H5_VERSION_CHARS = 40 };
-const char *sntk_h5_version(char text[SNTK_H5_VERSION_CHARS]);
+/* Version of the HDF5 library, which reads data, such as "1.10.8". */
+const char *sntk_h5_version(void);
 
 #endif

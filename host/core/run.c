@@ -546,8 +546,7 @@ sntk_status sntk_run_set_device(sntk_context *ctx, sntk_run *run, const sntk_run
 }
 
 static json_t *libraries_object(void) {
-  char hdf5[SNTK_H5_VERSION_CHARS];
-  return json_pack("{s:s, s:s, s:s}", "hdf5", sntk_h5_version(hdf5), "jansson", jansson_version_str(), "zlib",
+  return json_pack("{s:s, s:s, s:s}", "hdf5", sntk_h5_version(), "jansson", jansson_version_str(), "zlib",
                    zlibVersion());
 }
 
