@@ -87,7 +87,8 @@ static sntk_status load_file(sntk_context *ctx, const sntk_data_options *options
   sntk_status status = SNTK_ERR_INTERNAL;
   if (options->source == SNTK_DATA_NPY) status = sntk_npy_load(ctx, path, limit, array, total);
   if (options->source == SNTK_DATA_CSV) status = sntk_csv_load(ctx, path, header, limit, array, total);
-  if (options->source == SNTK_DATA_HDF5) status = sntk_hdf5_load(ctx, path, limit, array, total);
+  if (options->source == SNTK_DATA_HDF5)
+    status = sntk_hdf5_load(ctx, path, options->allow_external, limit, array, total);
   if (options->source == SNTK_DATA_IDX) status = sntk_idx_load(ctx, path, limit, array, total);
   if (status != SNTK_OK) return status;
   status = check_finite(ctx, path, array);

@@ -3,169 +3,228 @@
  * @brief Datasets of HDF5 files, given as "file.h5:/dataset": floats of up to 8 bytes, integers and booleans, in either
  * byte order.
  *
- * File locking is off, as shared file systems often lack it. The HDF5 library's own printing of errors is off while a
- * file is read; its text goes into ours.
+ * A child reads the file and sends what it reads; this side only receives, and trusts nothing of it.
  *
  * SPDX-License-Identifier: MIT
  */
-#include <hdf5.h>
-#include <stdio.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include "data/loaders.h"
+#include "core/child.h"
+#include "data/hdf5_internal.h"
 
-enum { TEXT_CHARS = 256 };
+enum {
+  RECEIVE_ELEMENTS = 1 << 13,
+  LIBRARY_BYTES = 1 << 28, /* what the library takes beside the elements: its code's data, caches, parts of a chunk */
+  SUPERBLOCKS = 20         /* places where a file's signature may stand: 0, 512, 1024, and so on */
+};
 
-/* What is open; negative identifiers are not. */
-typedef struct h5_place {
+/* An array under way. */
+typedef struct h5_receiver {
   sntk_context *ctx;
-  const char *place; /* as given, for messages */
-  hid_t access, file, dataset, type, space, memory;
-} h5_place;
+  const h5_request *request;
+  sntk_child child;
+  h5_kind kind;
+  int dims;
+  int64_t shape[H5S_MAX_RANK], stride[H5S_MAX_RANK];
+  int64_t received; /* elements */
+  sntk_array *array;
+} h5_receiver;
 
-/* What a dataset's elements are read as: HDF5 converts any float to double and any integer to one of 64 bits. */
-typedef enum h5_kind { H5_REAL, H5_SIGNED, H5_UNSIGNED } h5_kind;
+/* ---- the file ---- */
 
-static herr_t innermost(unsigned depth, const H5E_error2_t *error, void *text) {
-  if (depth == 0) snprintf(text, TEXT_CHARS, "%s", error->desc);
-  return 0;
-}
-
-/* Fails with the library's innermost reason. */
-static sntk_status library_failed(const h5_place *h, sntk_status status, const char *what) {
-  char text[TEXT_CHARS] = "no reason given";
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, text);
-  return sntk_fail(h->ctx, status, "%s: %s: %s", h->place, what, text);
-}
-
-static herr_t list_name(hid_t group, const char *name, const H5L_info_t *info, void *list) {
-  (void)group;
-  (void)info;
-  char *text = list;
-  const size_t used = strlen(text);
-  snprintf(text + used, TEXT_CHARS - used, "%s/%s", used ? ", " : "", name);
-  return 0;
-}
-
-static sntk_status no_dataset(const h5_place *h, const char *name) {
-  char list[TEXT_CHARS] = "";
-  H5Literate(h->file, H5_INDEX_NAME, H5_ITER_INC, NULL, list_name, list);
-  return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: no dataset %s can be opened; the file's root has: %s", h->place, name,
-                   *list ? list : "nothing");
-}
-
-static sntk_status find_kind(const h5_place *h, h5_kind *kind) {
-  const H5T_class_t class = H5Tget_class(h->type);
-  const size_t size = H5Tget_size(h->type);
-  if (class == H5T_FLOAT && size <= sizeof(double)) {
-    *kind = H5_REAL;
-    return SNTK_OK;
+/* Has it HDF5's signature, behind a user block perhaps? Only the library knows more, and it is not asked here. */
+static bool has_signature(int fd) {
+  static const char signature[] = "\x89HDF\r\n\x1a\n";
+  char bytes[sizeof signature - 1];
+  off_t at = 0;
+  for (int k = 0; k < SUPERBLOCKS; k++, at = at ? 2 * at : 512) {
+    if (pread(fd, bytes, sizeof bytes, at) != (ssize_t)sizeof bytes) return false;
+    if (memcmp(bytes, signature, sizeof bytes) == 0) return true;
   }
-  bool is_signed = true;
-  if (class == H5T_INTEGER) is_signed = H5Tget_sign(h->type) != H5T_SGN_NONE;
-  /* Booleans come as an enumeration of integers. */
-  if ((class == H5T_INTEGER || class == H5T_ENUM) && size <= sizeof(int64_t)) {
-    *kind = is_signed ? H5_SIGNED : H5_UNSIGNED;
-    return SNTK_OK;
+  return false;
+}
+
+static sntk_status check_file(sntk_context *ctx, const char *path) {
+  int fd = -1;
+  int64_t size = 0;
+  SNTK_TRY(sntk_file_open(ctx, path, &fd, &size)); /* the system's reason, better than the library's */
+  sntk_status status = SNTK_OK;
+  if (size < 0) {
+    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: not a regular file; copy it into one", path);
+  } else if (!has_signature(fd)) {
+    char head[SNTK_HEAD_BYTES];
+    const ssize_t got = pread(fd, head, sizeof head, 0);
+    status = sntk_fail_format(ctx, path, "an HDF5 file", "it has no HDF5 signature; write it with h5py or MATLAB -v7.3",
+                              head, got > 0 ? got : 0);
   }
-  return sntk_fail(h->ctx, SNTK_ERR_DATA,
-                   "%s: its elements are neither floats of up to 8 bytes nor integers; store the dataset as float64",
-                   h->place);
+  close(fd);
+  return status;
+}
+
+/* ---- the child ---- */
+
+/* It said nothing before it ended: what became of it. */
+static sntk_status lost_child(h5_receiver *r) {
+  const char *const place = r->request->place;
+  const int ended = sntk_child_end(&r->child);
+  r->child.pid = -1;
+  SNTK_TRY(sntk_check_interrupt(r->ctx));
+  if (ended >= 0 && WIFSIGNALED(ended) && WTERMSIG(ended) == SIGKILL)
+    return sntk_fail(r->ctx, SNTK_ERR_MEMORY,
+                     "%s: the process that read it was killed, as the system does where memory is short; take fewer "
+                     "samples or free memory",
+                     place);
+  if (ended >= 0 && WIFSIGNALED(ended))
+    return sntk_fail(r->ctx, SNTK_ERR_DATA,
+                     "%s: the HDF5 library crashed reading it (signal %d): the file is damaged or hostile; fetch or "
+                     "write it again",
+                     place, WTERMSIG(ended));
+  return sntk_fail(
+      r->ctx, SNTK_ERR_DATA,
+      "%s: the HDF5 library ended the process that read it: the file is damaged or hostile; fetch or write "
+      "it again",
+      place);
+}
+
+static sntk_status receive(h5_receiver *r, void *to, int64_t size) {
+  int64_t got;
+  SNTK_TRY(sntk_child_read(r->ctx, &r->child, to, size, &got));
+  return got == size ? SNTK_OK : lost_child(r);
+}
+
+static sntk_status nonsense(const h5_receiver *r) {
+  return sntk_fail(r->ctx, SNTK_ERR_DATA,
+                   "%s: reading it went wrong in the HDF5 library: the file is damaged or hostile; fetch or write it "
+                   "again",
+                   r->request->place);
+}
+
+static sntk_status take_shape(h5_receiver *r, const h5_message *m, int64_t *total) {
+  if (r->dims > 0 || m->dims < 1 || m->dims > H5S_MAX_RANK || m->kind < H5_REAL || m->kind > H5_UNSIGNED)
+    return nonsense(r);
+  const int64_t limit = r->request->limit;
+  int64_t cols = 1;
+  for (int j = m->dims - 1; j >= 0; j--) {
+    r->shape[j] = m->count[j];
+    r->stride[j] = cols;
+    if (j > 0) cols = sntk_size_mul(cols, m->count[j]);
+  }
+  if (cols < 0 || m->count[0] < 0)
+    return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s: the dataset's shape does not fit 63 bits: the file is damaged",
+                     r->request->place);
+  r->dims = m->dims;
+  r->kind = m->kind;
+  *total = m->count[0];
+  if (limit > 0 && limit < *total) r->shape[0] = limit;
+  r->stride[0] = cols;
+  return sntk_array_create(r->ctx, r->request->place, r->shape[0], cols, r->array);
+}
+
+/* The elements of a block to their places. */
+static sntk_status take_elements(h5_receiver *r, const h5_message *m, int64_t elements) {
+  double buffer[RECEIVE_ELEMENTS];
+  int64_t index[H5S_MAX_RANK] = {0}, place = 0;
+  for (int j = 0; j < r->dims; j++) place += m->first[j] * r->stride[j];
+  for (int64_t done = 0; done < elements;) {
+    const int64_t part = elements - done < RECEIVE_ELEMENTS ? elements - done : RECEIVE_ELEMENTS;
+    SNTK_TRY(receive(r, buffer, part * (int64_t)sizeof *buffer));
+    for (int64_t k = 0; k < part; k++) {
+      int j = r->dims - 1;
+      r->array->values[place] = buffer[k];
+      place += r->stride[j];
+      for (; j > 0 && ++index[j] == m->count[j]; j--) {
+        place += r->stride[j - 1] - m->count[j] * r->stride[j];
+        index[j] = 0;
+      }
+    }
+    done += part;
+  }
+  return SNTK_OK;
+}
+
+static sntk_status take_block(h5_receiver *r, const h5_message *m) {
+  int64_t elements = 1;
+  bool whole = true; /* whole rows, which follow each other */
+  if (m->dims != r->dims || r->dims == 0) return nonsense(r);
+  for (int j = 0; j < r->dims; j++) {
+    if (m->first[j] < 0 || m->count[j] < 1 || m->first[j] > r->shape[j] - m->count[j]) return nonsense(r);
+    whole &= j == 0 || m->count[j] == r->shape[j];
+    elements *= m->count[j]; /* no overflow: inside the array */
+  }
+  r->received += elements;
+  if (!whole) return take_elements(r, m, elements);
+  return receive(r, r->array->values + m->first[0] * r->stride[0], elements * (int64_t)sizeof(double));
 }
 
 /* The 64-bit integers that lie in the array's memory, to float64. */
-static sntk_status convert_integers(const h5_place *h, h5_kind kind, sntk_array *array) {
+static sntk_status convert_integers(const h5_receiver *r) {
+  sntk_array *const array = r->array;
   for (int64_t j = 0; j < array->rows * array->cols; j++) {
     unsigned char bytes[8];
     uint64_t word;
     memcpy(&word, &array->values[j], sizeof word);
     for (int b = 0; b < 8; b++) bytes[b] = (unsigned char)(word >> 8 * b);
-    const char type = kind == H5_SIGNED ? 'i' : 'u';
+    const char type = r->kind == H5_SIGNED ? 'i' : 'u';
     if (!sntk_decode(bytes, type, 8, false, &array->values[j]))
-      return sntk_fail_inexact(h->ctx, h->place, j / array->cols, j % array->cols, type, array->values[j]);
+      return sntk_fail_inexact(r->ctx, r->request->place, j / array->cols, j % array->cols, type, array->values[j]);
   }
   return SNTK_OK;
 }
 
-static sntk_status read_dataset(h5_place *h, int64_t limit, sntk_array *array, int64_t *total) {
-  h->type = H5Dget_type(h->dataset);
-  h->space = H5Dget_space(h->dataset);
-  if (h->type < 0 || h->space < 0) return library_failed(h, SNTK_ERR_DATA, "its type or shape cannot be read");
-  h5_kind kind = H5_REAL;
-  SNTK_TRY(find_kind(h, &kind));
-  hsize_t shape[H5S_MAX_RANK], first[H5S_MAX_RANK] = {0};
-  const int dims = H5Sget_simple_extent_ndims(h->space);
-  if (dims < 0 || H5Sget_simple_extent_dims(h->space, shape, NULL) != dims)
-    return library_failed(h, SNTK_ERR_DATA, "its shape cannot be read");
-  if (dims == 0)
-    return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: a scalar or empty dataset; one or two dimensions are needed",
-                     h->place);
-  int64_t cols = 1;
-  for (int j = 1; j < dims; j++) cols = shape[j] > INT64_MAX ? -1 : sntk_size_mul(cols, (int64_t)shape[j]);
-  if (cols < 0 || shape[0] > INT64_MAX)
-    return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: the dataset's shape does not fit 63 bits: the file is damaged",
-                     h->place);
-  *total = (int64_t)shape[0];
-  const int64_t rows = limit > 0 && limit < *total ? limit : *total;
-  H5D_space_status_t stored;
-  if (H5Dget_space_status(h->dataset, &stored) < 0)
-    return library_failed(h, SNTK_ERR_DATA, "its storage cannot be examined");
-  if (rows > 0 && cols > 0 && stored == H5D_SPACE_STATUS_NOT_ALLOCATED)
-    return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: the dataset was created but nothing was written to it", h->place);
-  SNTK_TRY(sntk_array_create(h->ctx, h->place, rows, cols, array));
-  const hsize_t count = (hsize_t)(rows * cols);
-  shape[0] = (hsize_t)rows;
-  h->memory = H5Screate_simple(1, &count, NULL);
-  if (h->memory < 0 || H5Sselect_hyperslab(h->space, H5S_SELECT_SET, first, NULL, shape, NULL) < 0)
-    return library_failed(h, SNTK_ERR_DATA, "its rows cannot be selected");
-  const hid_t as = kind == H5_REAL ? H5T_NATIVE_DOUBLE : kind == H5_SIGNED ? H5T_NATIVE_INT64 : H5T_NATIVE_UINT64;
-  if (H5Dread(h->dataset, as, h->memory, h->space, H5P_DEFAULT, array->values) < 0)
-    return library_failed(h, SNTK_ERR_DATA, "reading failed");
-  return kind == H5_REAL ? SNTK_OK : convert_integers(h, kind, array);
+static sntk_status take_failure(const h5_receiver *r, h5_message *m) {
+  m->text[sizeof m->text - 1] = '\0';
+  if (m->status == SNTK_ERR_MEMORY) return sntk_fail(r->ctx, SNTK_ERR_MEMORY, "%s", m->text);
+  return m->text[0] ? sntk_fail(r->ctx, SNTK_ERR_DATA, "%s", m->text) : nonsense(r);
 }
 
-static sntk_status open_and_read(h5_place *h, const char *path, const char *name, int64_t limit, sntk_array *array,
-                                 int64_t *total) {
-  int fd = -1;
-  int64_t size = 0;
-  SNTK_TRY(sntk_file_open(h->ctx, path, &fd, &size)); /* the system's reason, better than the library's */
-  close(fd);
-  if (H5Fis_hdf5(path) <= 0) return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: not an HDF5 file", path);
-  h->access = H5Pcreate(H5P_FILE_ACCESS);
-  if (h->access < 0 || H5Pset_file_locking(h->access, false, true) < 0)
-    return library_failed(h, SNTK_ERR_INTERNAL, "the HDF5 library cannot be set up");
-  h->file = H5Fopen(path, H5F_ACC_RDONLY, h->access);
-  if (h->file < 0) return library_failed(h, SNTK_ERR_DATA, "the file cannot be opened");
-  h->dataset = H5Dopen2(h->file, name, H5P_DEFAULT);
-  if (h->dataset < 0) return no_dataset(h, name);
-  return read_dataset(h, limit, array, total);
+static sntk_status receive_dataset(h5_receiver *r, int64_t *total) {
+  for (;;) {
+    h5_message m;
+    SNTK_TRY(receive(r, &m, sizeof m));
+    switch (m.word) {
+      case H5_SHAPE:
+        SNTK_TRY(take_shape(r, &m, total));
+        break;
+      case H5_BLOCK:
+        SNTK_TRY(take_block(r, &m));
+        break;
+      case H5_END:
+        if (r->dims == 0 || r->received != r->array->rows * r->array->cols) return nonsense(r);
+        return r->kind == H5_REAL ? SNTK_OK : convert_integers(r);
+      case H5_FAILED:
+        return take_failure(r, &m);
+      default:
+        return nonsense(r);
+    }
+  }
 }
 
-sntk_status sntk_hdf5_load(sntk_context *ctx, const char *place, int64_t limit, sntk_array *array, int64_t *total) {
+sntk_status sntk_hdf5_load(sntk_context *ctx, const char *place, bool allow_external, int64_t limit, sntk_array *array,
+                           int64_t *total) {
   *array = (sntk_array){0};
   const char *split = NULL; /* the last ":/", as a folder's name may have one too */
   for (const char *at = strstr(place, ":/"); at; at = strstr(at + 1, ":/")) split = at;
   if (!split || split == place || !split[2])
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: an HDF5 dataset is given as file.h5:/dataset", place);
+  h5_request request = {
+      .ctx = ctx, .place = place, .name = split + 1, .limit = limit, .allow_external = allow_external};
   char *path = strndup(place, (size_t)(split - place));
   if (!path) return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory for its name", place);
-  H5E_auto2_t print;
-  void *print_data;
-  const bool silenced = H5Eget_auto2(H5E_DEFAULT, &print, &print_data) >= 0;
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-  h5_place h = {
-      .ctx = ctx, .place = place, .access = -1, .file = -1, .dataset = -1, .type = -1, .space = -1, .memory = -1};
-  const sntk_status status = open_and_read(&h, path, split + 1, limit, array, total);
-  if (status != SNTK_OK) sntk_array_free(array);
-  if (h.memory >= 0) H5Sclose(h.memory);
-  if (h.space >= 0) H5Sclose(h.space);
-  if (h.type >= 0) H5Tclose(h.type);
-  if (h.dataset >= 0) H5Dclose(h.dataset);
-  if (h.file >= 0) H5Fclose(h.file);
-  if (h.access >= 0) H5Pclose(h.access);
-  if (silenced) H5Eset_auto2(H5E_DEFAULT, print, print_data);
+  h5_receiver r = {.ctx = ctx, .request = &request, .array = array, .child = {.pid = -1, .link = -1}};
+  sntk_status status = check_file(ctx, path);
+  if (status == SNTK_OK && !realpath(path, request.path))
+    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
   free(path);
+  if (status == SNTK_OK)
+    status = sntk_child_start(ctx, place, sntk_size_add(sntk_host_budget(ctx), LIBRARY_BYTES), sntk_h5_child, &request,
+                              &r.child);
+  if (status == SNTK_OK) status = receive_dataset(&r, total);
+  if (r.child.pid > 0) sntk_child_end(&r.child);
+  if (status != SNTK_OK) sntk_array_free(array);
   return status;
 }

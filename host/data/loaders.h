@@ -70,8 +70,9 @@ sntk_status sntk_npy_load(sntk_context *ctx, const char *path, int64_t limit, sn
 enum { SNTK_HEADER_OF_LABELS = -2 };
 sntk_status sntk_csv_load(sntk_context *ctx, const char *path, int header, int64_t limit, sntk_array *array,
                           int64_t *total);
-/* place: "file.h5:/dataset". */
-sntk_status sntk_hdf5_load(sntk_context *ctx, const char *place, int64_t limit, sntk_array *array, int64_t *total);
+/* place: "file.h5:/dataset". allow_external: as in sntk_data_options. */
+sntk_status sntk_hdf5_load(sntk_context *ctx, const char *place, bool allow_external, int64_t limit, sntk_array *array,
+                           int64_t *total);
 sntk_status sntk_idx_load(sntk_context *ctx, const char *path, int64_t limit, sntk_array *array, int64_t *total);
 
 /* ---- generators and targets ---- */

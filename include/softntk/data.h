@@ -75,12 +75,15 @@ typedef struct sntk_data_options {
    * the samples from the same streams (the same centres, teacher and directions; row i in cluster i % clusters still).
    * Files: the rows behind the samples, so where `samples` is 0 the last ones of the file. */
   int64_t test_samples;
+  /** HDF5: may external links, raw storage and sources of virtual datasets lie outside the folder of the file? A file
+   * that somebody else made could read any other with them. */
+  bool allow_external;
 } sntk_data_options;
 
 #define SNTK_DATA_OPTIONS_INIT                                                                                         \
   {                                                                                                                    \
     SNTK_DATA_SPHERE, SNTK_TARGETS_RANDOM, false, SNTK_NORMALIZE_UNIT_BALL, 1, 0, 0, 0, 10, 0.3, SNTK_SOFTMAX, 1.0,    \
-        16, 2, 0, 0, -1, 0, 0, 0                                                                                       \
+        16, 2, 0, 0, -1, 0, 0, 0, false                                                                                \
   }
 
 /** @brief A data set in host memory, float64, row-major without gaps. */

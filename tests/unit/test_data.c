@@ -683,7 +683,7 @@ static void make_hdf5(const char *path) {
 static sntk_status load_hdf5(const char *name, int64_t limit, sntk_array *array, int64_t *total) {
   char place[2 * PATH_CHARS];
   snprintf(place, sizeof place, "%s:%s", in_folder("a.h5"), name);
-  return sntk_hdf5_load(ctx, place, limit, array, total);
+  return sntk_hdf5_load(ctx, place, false, limit, array, total);
 }
 
 static void test_hdf5(void **state) {
@@ -734,15 +734,15 @@ static void test_hdf5(void **state) {
     assert_failure(load_hdf5(bad[c].name, 0, &array, &total), bad[c].status, bad[c].parts);
     assert_null(array.values);
   }
-  assert_failure(sntk_hdf5_load(ctx, in_folder("absent.h5:/f8"), 0, &array, &total), SNTK_ERR_IO,
+  assert_failure(sntk_hdf5_load(ctx, in_folder("absent.h5:/f8"), false, 0, &array, &total), SNTK_ERR_IO,
                  "absent.h5|No such file");
   write_text("text.h5", "1,2,3\n");
-  assert_failure(sntk_hdf5_load(ctx, in_folder("text.h5:/f8"), 0, &array, &total), SNTK_ERR_DATA,
+  assert_failure(sntk_hdf5_load(ctx, in_folder("text.h5:/f8"), false, 0, &array, &total), SNTK_ERR_DATA,
                  "text.h5|not an HDF5 file");
   size_t size;
   char *bytes = read_whole(in_folder("a.h5"), &size);
   write_file("cut.h5", bytes, size / 2);
-  assert_failure(sntk_hdf5_load(ctx, in_folder("cut.h5:/f8"), 0, &array, &total), SNTK_ERR_DATA,
+  assert_failure(sntk_hdf5_load(ctx, in_folder("cut.h5:/f8"), false, 0, &array, &total), SNTK_ERR_DATA,
                  "cut.h5|truncated file");
   free(bytes);
   sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
