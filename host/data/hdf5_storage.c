@@ -218,30 +218,58 @@ static bool get_mapping(hid_t creation, size_t k, mapping *m) {
   return m->here >= 0 && m->there >= 0 && file > 0 && file < NAME_CHARS && dataset > 0 && dataset < NAME_CHARS;
 }
 
-/* The last index of a selection in every dimension, H5S_UNLIMITED where it has none. */
-static bool selection_end(hid_t space, const h5_extent *e, hsize_t *end) {
-  hsize_t first[H5S_MAX_RANK];
-  if (H5Sget_select_type(space) != H5S_SEL_ALL) return H5Sget_select_bounds(space, first, end) >= 0;
-  for (int j = 0; j < e->dims; j++) end[j] = e->shape[j] - 1;
+/* A selection that a regular hyperslab describes, without end in one dimension perhaps. */
+typedef struct slab {
+  hsize_t start[H5S_MAX_RANK], stride[H5S_MAX_RANK], count[H5S_MAX_RANK], block[H5S_MAX_RANK];
+} slab;
+
+static bool get_slab(hid_t space, slab *s) {
+  return H5Sget_select_type(space) == H5S_SEL_HYPERSLABS && H5Sis_regular_hyperslab(space) > 0 &&
+         H5Sget_regular_hyperslab(space, s->start, s->stride, s->count, s->block) >= 0;
+}
+
+/* The elements that one source fills: of blocks without end, one block. -1: as many as it has. */
+static int64_t mapped_elements(const mapping *m) {
+  slab s;
+  int64_t elements = 1;
+  if (!get_slab(m->here, &s)) return H5Sget_select_npoints(m->here);
+  for (int j = 0; j < H5Sget_simple_extent_ndims(m->here); j++) {
+    if (s.block[j] == H5S_UNLIMITED) return -1;
+    if (s.count[j] == H5S_UNLIMITED && !is_numbered(m->file) && !is_numbered(m->dataset)) return -1;
+    elements = sntk_size_mul(elements, (int64_t)s.block[j]);
+    if (s.count[j] != H5S_UNLIMITED) elements = sntk_size_mul(elements, (int64_t)s.count[j]);
+  }
+  return elements;
+}
+
+/* Has a source of this extent what is mapped of it? *rows: of it, from the first on, that are needed. A selection of
+ * all has no extent in the file: the elements are counted. */
+static bool has_mapped(const mapping *m, const h5_extent *has, int64_t *rows) {
+  hsize_t first[H5S_MAX_RANK], end[H5S_MAX_RANK];
+  *rows = INT64_MAX;
+  if (H5Sget_select_type(m->there) == H5S_SEL_ALL) {
+    int64_t elements = 1;
+    for (int j = 0; j < has->dims; j++) elements = sntk_size_mul(elements, (int64_t)has->shape[j]);
+    const int64_t wanted = mapped_elements(m);
+    return wanted < 0 || elements == wanted;
+  }
+  if (H5Sget_simple_extent_ndims(m->there) != has->dims || H5Sget_select_bounds(m->there, first, end) < 0) return false;
+  for (int j = 0; j < has->dims; j++)
+    if (end[j] != H5S_UNLIMITED && end[j] >= has->shape[j]) return false;
+  if (end[0] != H5S_UNLIMITED) *rows = (int64_t)end[0] + 1;
   return true;
 }
 
 /* Does the source have all that is mapped of it, and is that stored? */
 static sntk_status check_source_extent(h5_place *h, const mapping *m, hid_t dataset, const char *shown, int depth) {
-  h5_extent wanted, has;
-  hsize_t end[H5S_MAX_RANK];
-  if (!sntk_h5_get_extent(m->there, &wanted) || !dataset_extent(dataset, &has) ||
-      !selection_end(m->there, &wanted, end))
-    return sntk_h5_failed(h, "the shape of its source cannot be read");
-  bool fits = wanted.dims == has.dims;
-  for (int j = 0; fits && j < has.dims; j++) fits = end[j] == H5S_UNLIMITED || end[j] < has.shape[j];
-  if (!fits)
-    return sntk_fail(h->ctx, SNTK_ERR_DATA,
-                     "%s: its source %s has %llu rows in %d dimensions, fewer than are mapped, and HDF5 would read the "
-                     "others as the fill value; make the source whole, or map what it has",
-                     h->place, shown, (unsigned long long)(has.dims > 0 ? has.shape[0] : 0), has.dims);
-  const int64_t rows = end[0] == H5S_UNLIMITED ? INT64_MAX : (int64_t)end[0] + 1;
-  return sntk_h5_check_storage(h, dataset, rows, depth + 1);
+  h5_extent has;
+  int64_t rows;
+  if (!dataset_extent(dataset, &has)) return sntk_h5_failed(h, "the shape of its source cannot be read");
+  if (has_mapped(m, &has, &rows)) return sntk_h5_check_storage(h, dataset, rows, depth + 1);
+  return sntk_fail(h->ctx, SNTK_ERR_DATA,
+                   "%s: its source %s, with %llu rows in %d dimensions, has not what is mapped of it, and HDF5 would "
+                   "read the rest as the fill value; make the source whole, or map what it has",
+                   h->place, shown, (unsigned long long)has.shape[0], has.dims);
 }
 
 /* The source with this number, of a dataset in `file` that lies in `folder`. */
@@ -291,11 +319,6 @@ static bool has_source(h5_place *h, const mapping *m, hid_t file, const char *fo
   return dataset >= 0;
 }
 
-/* A selection that a regular hyperslab describes, without end in one dimension perhaps. */
-typedef struct slab {
-  hsize_t start[H5S_MAX_RANK], stride[H5S_MAX_RANK], count[H5S_MAX_RANK], block[H5S_MAX_RANK];
-} slab;
-
 /* The blocks of a slab without end that lie inside the extent; -1: it has an end. */
 static int64_t blocks_inside(const slab *s, const h5_extent *e) {
   for (int j = 0; j < e->dims; j++)
@@ -318,8 +341,7 @@ static bool cover_with(hid_t cover, hid_t selection, const h5_extent *e) {
   slab s;
   if (H5Sget_select_type(selection) == H5S_SEL_ALL) return H5Sselect_all(cover) >= 0;
   if (H5Sget_select_type(selection) != H5S_SEL_HYPERSLABS) return true;
-  if (H5Sis_regular_hyperslab(selection) > 0) {
-    if (H5Sget_regular_hyperslab(selection, s.start, s.stride, s.count, s.block) < 0) return false;
+  if (get_slab(selection, &s)) {
     for (int j = 0; j < e->dims; j++) {
       const hsize_t left = e->shape[j] > s.start[j] ? e->shape[j] - s.start[j] : 0;
       if (left == 0) return true;
@@ -346,13 +368,12 @@ static sntk_status check_mapping(h5_place *h, const mapping *m, hid_t file, cons
   slab s;
   hsize_t first[H5S_MAX_RANK], end[H5S_MAX_RANK];
   const bool slab_here = H5Sget_select_type(m->here) == H5S_SEL_HYPERSLABS;
-  if (slab_here && H5Sget_select_bounds(m->here, first, end) >= 0 && first[0] >= (hsize_t)rows) return SNTK_OK;
+  if (rows > 0 && slab_here && H5Sget_select_bounds(m->here, first, end) >= 0 && first[0] >= (hsize_t)rows)
+    return SNTK_OK;
   const bool numbered = is_numbered(m->file) || is_numbered(m->dataset);
   if (!numbered) return check_source(h, m, file, folder, 0, depth);
   int64_t blocks = -1;
-  if (slab_here && H5Sis_regular_hyperslab(m->here) > 0 &&
-      H5Sget_regular_hyperslab(m->here, s.start, s.stride, s.count, s.block) >= 0)
-    blocks = blocks_inside(&s, e);
+  if (get_slab(m->here, &s)) blocks = blocks_inside(&s, e);
   return blocks < 0 ? check_source(h, m, file, folder, 0, depth) : check_numbered(h, m, file, folder, blocks, depth);
 }
 
