@@ -187,7 +187,7 @@ static sntk_status read_data(app *a, const sntk_config *c, app_problem *problem)
   if (o.source != SNTK_DATA_HDF5 && sntk_config_given(c, "data.allow_external"))
     return sntk_config_error(a->ctx, c, "data.allow_external", SNTK_ERR_CONFIG,
                              "source %s refers to no other files; remove the key", sntk_config_text(c, "data.source"));
-  o.allow_external = sntk_config_bool(c, "data.allow_external");
+  o.allow_external = sntk_config_has(c, "data.allow_external") && sntk_config_bool(c, "data.allow_external");
   o.header = (const int[]){-1, 1, 0}[sntk_config_choice(c, "data.header")];
   if (sntk_config_has(c, "data.label_columns"))
     o.label_columns = sntk_config_ints(c, "data.label_columns", &o.label_column_count);

@@ -85,7 +85,7 @@ static const sntk_config_row rows[] = {
      .help = "file of the labels, in the format of the inputs"},
     {"data.header", CHOICE("auto|yes|no"), .default_value = "auto",
      .help = "has the CSV file a header line; auto: found by looking, refused where the line could be either"},
-    {"data.allow_external", .type = SNTK_CONFIG_BOOL, .default_value = "false", .no_axis = true,
+    {"data.allow_external", .type = SNTK_CONFIG_BOOL, .default_note = "false",
      .help = "HDF5: links, raw files and sources of virtual datasets may lie outside the folder of the file"},
     {"data.label_columns", .type = SNTK_CONFIG_INTS, .int_min = INT32_MIN, .int_max = INT32_MAX,
      .default_note = "no column", .help = "columns of a CSV file that are labels, from 0; -1 is the last"},
