@@ -118,14 +118,27 @@ char *app_axes(const char *id, bool keep, const char *const *keys, size_t count)
   return kept;
 }
 
-bool app_more_axes(const json_t *points, const char *const *keys, size_t count) {
-  bool more = false;
-  for (size_t i = 0; i < json_array_size(points) && !more; i++) {
-    char *rest = app_axes(app_text(json_array_get(points, i), "id"), false, keys, count);
-    more = rest && *rest;
-    free(rest);
+/* Is there an axis that is not among `keys`? */
+static bool has_other_axes(const char *id, const char *const *keys, size_t count) {
+  if (strcmp(id, "-") == 0) return false;
+  while (*id) {
+    const size_t length = axis_length(id);
+    if (!among(id, keys, count)) return true;
+    id += length + (id[length] == ',');
   }
-  return more;
+  return false;
+}
+
+bool app_more_axes(const json_t *points, const char *const *keys, size_t count) {
+  for (size_t i = 0; i < json_array_size(points); i++)
+    if (has_other_axes(app_text(json_array_get(points, i), "id"), keys, count)) return true;
+  return false;
+}
+
+void app_axes_cell(app_table *table, const json_t *point, const char *const *keys, size_t count) {
+  char *rest = app_axes(app_text(point, "id"), false, keys, count);
+  app_table_text(table, rest);
+  free(rest);
 }
 
 sntk_status app_refuse_save(app *a) {
@@ -456,11 +469,14 @@ sntk_status app_run_open(app *a) {
   return SNTK_OK;
 }
 
-/* What a reader of run.json must know without reading every point. */
+/* What a reader of run.json must know without reading every point; NULL without memory. */
 static char *run_flags(app *a) {
   json_int_t failed = 0, below = 0;
   for (int64_t i = 0; i < sntk_run_count(a->run); i++) {
-    json_t *point = json_loads(sntk_run_point(a->run, i), 0, NULL);
+    json_error_t error;
+    const char *text = sntk_run_point(a->run, i);
+    json_t *point = sntk_json_parse(text, strlen(text), &error);
+    if (!point) return NULL;
     failed += strcmp(app_text(point, "status"), "failed") == 0;
     below += json_is_true(json_object_get(point, "updates_below_resolution"));
     json_decref(point);
@@ -482,11 +498,13 @@ sntk_status app_run_close(app *a, sntk_status result) {
   const char *status = result == SNTK_OK ? "done" : result == SNTK_ERR_INTERRUPTED ? "interrupted" : "failed";
   char *flags = run_flags(a);
   const sntk_status closed = sntk_run_close(a->ctx, a->run, status, flags);
+  const bool flagged = flags != NULL;
   free(flags);
   a->run = NULL;
   if (result == SNTK_ERR_INTERRUPTED)
     return sntk_fail(a->ctx, result, "interrupted; what was finished is in %s, and --resume goes on", a->directory);
   if (result != SNTK_OK) return sntk_fail(a->ctx, result, "%s", kept);
+  if (closed == SNTK_OK && !flagged) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the run's flags");
   return closed;
 }
 
@@ -553,12 +571,24 @@ sntk_status app_record(app *a, const sntk_record *point) {
   return a->options.json ? print_line(a, point) : SNTK_OK;
 }
 
+sntk_status app_recorded(app *a, const char *text, json_t **point) {
+  json_error_t error;
+  *point = sntk_json_parse(text, strlen(text), &error);
+  return *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a recorded point");
+}
+
 json_t *app_points(app *a, const char *kind) {
   json_t *array = json_array();
-  for (int64_t i = 0; i < sntk_run_count(a->run); i++) {
-    json_t *point = json_loads(sntk_run_point(a->run, i), 0, NULL);
-    if (point && strcmp(app_text(point, "kind"), kind) == 0) json_array_append(array, point);
+  bool whole = array != NULL;
+  for (int64_t i = 0; whole && i < sntk_run_count(a->run); i++) {
+    json_error_t error;
+    const char *text = sntk_run_point(a->run, i);
+    json_t *point = sntk_json_parse(text, strlen(text), &error);
+    whole = point && (strcmp(app_text(point, "kind"), kind) != 0 || json_array_append(array, point) == 0);
     json_decref(point);
   }
-  return array;
+  if (whole) return array;
+  a->untold = true;
+  json_decref(array);
+  return NULL;
 }

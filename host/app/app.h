@@ -63,6 +63,7 @@ struct app {
   sntk_run *run;                    /* open run, or NULL */
   char *directory;                  /* of the run */
   int64_t point_index, point_count; /* for the progress line */
+  bool untold;                      /* something was not printed for want of memory: the command fails */
 };
 
 /* options.c. Parses argv; SNTK_ERR_ARGUMENT with a text on bad usage. */
@@ -180,12 +181,16 @@ char *app_id(const char *id, const char *format, ...) __attribute__((format(prin
 char *app_axes(const char *id, bool keep, const char *const *keys, size_t count);
 /* Does some point's id have an axis beyond `keys`? Then a table needs a column for them. */
 bool app_more_axes(const json_t *points, const char *const *keys, size_t count);
+/* A cell of the axes that are not among `keys`. */
+void app_axes_cell(app_table *table, const json_t *point, const char *const *keys, size_t count);
 
 /* Refuses save.weights, which only train and ntk can honour. */
 sntk_status app_refuse_save(app *a);
 
-/* Recorded points of a kind, parsed: an array; new reference. */
+/* Recorded points of a kind, parsed: an array; new reference. NULL, and all of them untold, without memory. */
 json_t *app_points(app *a, const char *kind);
+/* A recorded point's text, parsed; new reference. */
+sntk_status app_recorded(app *a, const char *text, json_t **point);
 
 /* A progress line on the terminal; nothing into a pipe. */
 void app_progress_begin(app *a);
@@ -218,8 +223,7 @@ bool app_same_law(const json_t *a, const json_t *b);
 bool app_first_of_law(const json_t *points, size_t index);
 /* Points of the law of points[index] with the same x; *first: no earlier one. */
 int64_t app_law_draws(const json_t *points, size_t index, const char *x, bool *first);
-/* Median of a figure over them, NaN where fewer than half have it; *beyond: it is more than that. */
-double app_law_median(const json_t *points, const json_t *like, const char *x, const app_quantity *q, bool *beyond);
+/* A cell of the median of a figure over them, "-" where fewer than half have it. */
 void app_median_cell(app_table *table, const json_t *points, const json_t *like, const char *x, const app_quantity *q);
 /* Fits a quantity against x over a law's points; not being determined is no failure. Clear the law on success. */
 sntk_status app_fit_law(app *a, const json_t *points, const json_t *like, const char *x, const app_quantity *q,
@@ -245,9 +249,12 @@ sntk_status app_print_laws(app *a, json_t *points, const char *kind, const char 
 app_table *app_table_create(int columns, const char *const *headers);
 /* Appends one cell, printf style; rows fill up in order. */
 void app_table_cell(app_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A text; NULL is one that found no memory. */
+void app_table_text(app_table *table, const char *text);
 /* A number in four digits, or "-" where it is not finite. */
 void app_table_number(app_table *table, double value);
-void app_table_print(app_table *table);
+/* Prints it; nothing, and it is untold, where it is NULL or found no memory for a cell. */
+void app_table_print(app *a, const app_table *table);
 void app_table_free(app_table *table);
 
 #endif

@@ -87,7 +87,8 @@ static sntk_record *to_record(const app *a, const char *name, const sntk_bench_c
   return out;
 }
 
-static void print_table(const char *name, const sntk_bench_case *cases, const sntk_bench_result *results, int count) {
+static void print_table(app *a, const char *name, const sntk_bench_case *cases, const sntk_bench_result *results,
+                        int count) {
   static const char *const headers[] = {"case", "activation", "n",  "d",  "p",    "m",        "type",
                                         "form", "median ms",  "q1", "q3", "runs", "bound ms", "share"};
   app_table *table = app_table_create((int)(sizeof headers / sizeof *headers), headers);
@@ -109,7 +110,7 @@ static void print_table(const char *name, const sntk_bench_case *cases, const sn
     app_table_number(table, 1e3 * r->bound);
     app_table_number(table, r->bound_share);
   }
-  app_table_print(table);
+  app_table_print(a, table);
   app_table_free(table);
   const sntk_roofline *limits = &results[0].limits;
   if (!(limits->bandwidth > 0.0)) return;
@@ -170,7 +171,7 @@ static sntk_status run(app *a) {
     SNTK_TRY(app_print_record(a, to_record(a, kind == 3 ? "step" : name, &cases[i], &results[i])));
   }
   if (a->options.json || a->options.quiet) return SNTK_OK;
-  print_table(name, cases, results, count);
+  print_table(a, name, cases, results, count);
   if (sntk_context_emulated(a->ctx)) printf("the device is emulated on the host: these times say nothing of a GPU\n");
   return SNTK_OK;
 }

@@ -19,6 +19,10 @@ static sntk_record *probe(const char *name, const sntk_context_options *chosen) 
   options.backend = name;
   if (sntk_context_create(&ctx) != SNTK_OK) return NULL;
   const sntk_status status = sntk_context_open(ctx, &options);
+  if (status == SNTK_ERR_MEMORY && strcmp(name, "cuda") != 0) { /* the host's memory, no answer; a device's is one */
+    sntk_context_free(ctx);
+    return NULL;
+  }
   sntk_record *entry = sntk_record_create();
   sntk_record_text(entry, "name", name);
   sntk_record_bool(entry, "available", status == SNTK_OK);

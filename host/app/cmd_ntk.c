@@ -465,10 +465,7 @@ static sntk_status write_prefix(app *a, const app_problem *problem, const kernel
 static sntk_status prefix_named(app *a, const app_problem *problem, const char *name, const kernels *limit,
                                 int64_t width, bool keep, json_t **point) {
   const char *recorded = a->run ? sntk_run_find(a->run, "ntk_prefix", name) : NULL;
-  if (recorded) {
-    *point = json_loads(recorded, 0, NULL);
-    return *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_DATA, "recorded prefix %s is not JSON", name);
-  }
+  if (recorded) return app_recorded(a, recorded, point);
   app_problem narrow = *problem;
   narrow.network.width = width;
   kernels k = {.part = limit->part,
@@ -529,7 +526,7 @@ static sntk_status take_prefixes(app *a, const app_problem *problem, const char 
 }
 
 /* |H_m - H_inf| / |H_inf| ~ m^exponent over the prefixes and the whole; nothing where there are too few. */
-static void add_rate(app *a, sntk_record *point, const json_t *prefixes) {
+static sntk_status add_rate(app *a, sntk_record *point, const json_t *prefixes) {
   const size_t count = json_array_size(prefixes);
   double x[PREFIXES_MOST + 1], y[PREFIXES_MOST + 1];
   int64_t group[PREFIXES_MOST + 1] = {0}, used = 0;
@@ -542,10 +539,14 @@ static void add_rate(app *a, sntk_record *point, const json_t *prefixes) {
   }
   sntk_power_fit fit;
   sntk_record_int(point, "prefixes", count);
-  if (used < 2 || sntk_power_law(a->ctx, x, y, NULL, group, used, 1, NULL, &fit) != SNTK_OK) return;
+  if (used < 2) return SNTK_OK;
+  const sntk_status status = sntk_power_law(a->ctx, x, y, NULL, group, used, 1, NULL, &fit);
+  if (status == SNTK_ERR_ARGUMENT) return SNTK_OK; /* not determined */
+  SNTK_TRY(status);
   sntk_record_real(point, "rate_exponent", fit.exponent);
   sntk_record_real(point, "rate_factor", fit.factor);
   sntk_record_real(point, "rate_r_squared", fit.r_squared);
+  return SNTK_OK;
 }
 
 /* The curve over the prefixes and the whole. */
@@ -588,7 +589,7 @@ static sntk_status compute(app *a, const app_problem *problem, const char *id, s
   if (status == SNTK_OK || app_point_failure(status)) {
     *point = make_point(a, problem, "ntk", id, k, sntk_seconds() - began);
   }
-  if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes")) add_rate(a, *point, prefixes);
+  if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes")) status = add_rate(a, *point, prefixes);
   if (status == SNTK_OK && file) status = write_kernels(a, file, problem, net, k);
   if (status == SNTK_OK && file && json_array_size(prefixes) > 0)
     status = write_prefixes(a, file, prefixes, sntk_record_members(*point));
@@ -708,13 +709,9 @@ void app_ntk_table(app *a) {
     app_table_number(table, app_real(point, "infinite_distance"));
     app_table_number(table, app_real(point, "rate_exponent"));
     app_table_number(table, app_real(point, "ntk_seconds"));
-    if (more) {
-      char *rest = app_axes(app_text(point, "id"), false, shown_axes, shown);
-      app_table_cell(table, "%s", rest ? rest : "");
-      free(rest);
-    }
+    if (more) app_axes_cell(table, point, shown_axes, shown);
   }
-  app_table_print(table);
+  app_table_print(a, table);
   app_table_free(table);
   json_array_foreach(points, index, point) {
     if (strcmp(app_text(point, "status"), "failed") == 0)

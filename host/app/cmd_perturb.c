@@ -324,7 +324,7 @@ static sntk_status print_medians(app *a, json_t *points, const char *x, const ch
     app_table_cell(table, "%lld", (long long)seeds);
     for (int k = 0; k < shown_count; k++) app_median_cell(table, points, point, x, &shown[k]);
   }
-  app_table_print(table);
+  app_table_print(a, table);
   app_table_free(table);
   return SNTK_OK;
 }

@@ -41,10 +41,9 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
     sntk_record_free(point);
   } else {
     if (a->options.json) printf("%s\n", recorded);
-    json_t *point = json_loads(recorded, 0, NULL);
-    if (!point)
-      status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a recorded point");
-    else if (strcmp(app_text(point, "status"), "failed") == 0)
+    json_t *point;
+    status = app_recorded(a, recorded, &point);
+    if (strcmp(app_text(point, "status"), "failed") == 0)
       failure = sntk_fail(a->ctx, SNTK_ERR_NUMERICAL, "%s", app_text(point, "error"));
     json_decref(point);
   }

@@ -261,13 +261,9 @@ void app_train_table(app *a) {
     app_table_number(table, app_real(point, "weight_movement"));
     app_table_number(table, app_real(point, "kernel_drift"));
     app_table_number(table, app_real(point, "train_seconds"));
-    if (more) {
-      char *rest = app_axes(app_text(point, "id"), false, shown_axes, shown);
-      app_table_cell(table, "%s", rest ? rest : "");
-      free(rest);
-    }
+    if (more) app_axes_cell(table, point, shown_axes, shown);
   }
-  app_table_print(table);
+  app_table_print(a, table);
   app_table_free(table);
   json_array_foreach(points, index, point) {
     if (strcmp(app_text(point, "status"), "failed") == 0)

@@ -67,10 +67,7 @@ static sntk_status trial_named(search *s, const char *id, int64_t width, json_t 
   *point = NULL;
   s->trials++;
   const char *recorded = sntk_run_find(a->run, "width_trial", id);
-  if (recorded) {
-    *point = json_loads(recorded, 0, NULL);
-    return *point ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_DATA, "recorded trial %s is not JSON", id);
-  }
+  if (recorded) return app_recorded(a, recorded, point);
   app_problem at_width = *problem;
   at_width.network.width = width;
   SNTK_TRY(app_check_memory(a, &at_width, "width.max_width", trial_bytes(a, problem, width)));
@@ -228,19 +225,12 @@ static const char *const shown_axes[] = {"network.activation", "data.samples", "
 
 enum { SHOWN_AXES = sizeof shown_axes / sizeof *shown_axes };
 
-/* The axes of a point that no column shows. */
-static void more_axes_cell(app_table *table, const json_t *point) {
-  char *rest = app_axes(app_text(point, "id"), false, shown_axes, SHOWN_AXES);
-  app_table_cell(table, "%s", rest ? rest : "");
-  free(rest);
-}
-
 static const app_quantity width_loss = {"width_loss", "m* loss", "width_loss_above", "width_loss_at_most"};
 static const app_quantity width_kernel = {"width_kernel", "m* kernel", "width_kernel_above", "width_kernel_at_most"};
 static const app_quantity steps = {"steps", "T", "steps_above", NULL};
 static const app_quantity lambda = {.key = "lambda_min", .name = "lambda"};
 
-static void print_points(const json_t *points) {
+static void print_points(app *a, const json_t *points) {
   static const char *const headers[] = {"activation",   "n",         "d",       "p",
                                         "sigma",        "seeds",     "m* loss", "m* kernel",
                                         "T at m* loss", "wider m",   "T there", "eta q lambda",
@@ -263,13 +253,13 @@ static void print_points(const json_t *points) {
     app_table_cell(table, "%lld", (long long)seeds);
     for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
       app_median_cell(table, points, point, "samples", &shown[k]);
-    if (more) more_axes_cell(table, point);
+    if (more) app_axes_cell(table, point, shown_axes, SHOWN_AXES);
   }
   printf(
       "medians over the seeds; >: more than the widest m or the budget of steps\n"
       "m* kernel: the narrowest network that keeps its share of its own lambda_min(H(0)), which must not be 0 first: "
       "a matter of rank,\nm d / 2 >= n p (independent neurons: m d; min(n, d) for d)\n\n");
-  app_table_print(table);
+  app_table_print(a, table);
   app_table_free(table);
 }
 
@@ -369,7 +359,7 @@ static sntk_status print_fits(app *a, const json_t *points) {
         const theory t = theory_of(like, weights[k], &of_lambda);
         any = true;
         status = tell_fit(a, table, like, &quantities[k], &law, k == LAMBDA ? NULL : &t);
-        if (more && !a->options.json) more_axes_cell(table, like);
+        if (more && !a->options.json) app_axes_cell(table, like, shown_axes, SHOWN_AXES);
       }
       app_law_clear(&law);
     }
@@ -377,7 +367,7 @@ static sntk_status print_fits(app *a, const json_t *points) {
   }
   if (any && !a->options.json) {
     printf("\n");
-    app_table_print(table);
+    app_table_print(a, table);
     printf(
         "theory: upper bounds on m* and T. polynomial: lambda^-2 n^2, with lambda as measured; whole: times exp(18 B) "
         "or "
@@ -458,7 +448,7 @@ static sntk_status run(app *a) {
   json_t *points = app_points(a, "width");
   sntk_status told = app_name_laws(a, points, "data.samples");
   if (told == SNTK_OK && !a->options.quiet && json_array_size(points) > 0) {
-    if (!a->options.json) print_points(points);
+    if (!a->options.json) print_points(a, points);
     told = print_fits(a, points);
   }
   json_decref(points);

@@ -85,14 +85,18 @@ static int ascending(const void *a, const void *b) {
   return x->value != y->value ? (x->value > y->value) - (x->value < y->value) : x->beyond - y->beyond;
 }
 
-/* Values that were not found below a bound take part as the largest there are: leaving them out would make the median
- * one of the others. */
-double app_law_median(const json_t *points, const json_t *like, const char *x, const app_quantity *q, bool *beyond) {
+/* Median of a figure over the points of one law and abscissa, NaN where fewer than half have it; *beyond: it is more
+ * than that. False without memory. Values that were not found below a bound take part as the largest there are: leaving
+ * them out would make the median one of the others. */
+static bool law_median(const json_t *points, const json_t *like, const char *x, const app_quantity *q, double *median,
+                       bool *beyond) {
   const size_t count = json_array_size(points);
   reading *readings = malloc((count + 1) * sizeof *readings);
   size_t have = 0, all = 0;
+  *median = NAN;
   *beyond = false;
-  for (size_t i = 0; i < count && readings; i++) {
+  if (!readings) return false;
+  for (size_t i = 0; i < count; i++) {
     const json_t *point = json_array_get(points, i);
     sntk_censoring censored;
     if (!together(point, like, x)) continue;
@@ -105,21 +109,22 @@ double app_law_median(const json_t *points, const json_t *like, const char *x, c
     }
     have++;
   }
-  double result = NAN;
   if (have > 0 && 2 * have >= all) {
     qsort(readings, have, sizeof *readings, ascending);
     const reading low = readings[(have - 1) / 2], high = readings[have / 2];
-    result = low.value == high.value ? low.value : 0.5 * (low.value + high.value);
+    *median = low.value == high.value ? low.value : 0.5 * (low.value + high.value);
     *beyond = low.beyond || high.beyond;
   }
   free(readings);
-  return result;
+  return true;
 }
 
 void app_median_cell(app_table *table, const json_t *points, const json_t *like, const char *x, const app_quantity *q) {
   bool beyond;
-  const double median = app_law_median(points, like, x, q, &beyond);
-  if (beyond)
+  double median;
+  if (!law_median(points, like, x, q, &median, &beyond))
+    app_table_text(table, NULL);
+  else if (beyond)
     app_table_cell(table, ">%.6g", median);
   else
     app_table_number(table, median);
@@ -336,7 +341,7 @@ sntk_status app_print_differences(app *a, const json_t *points, const char *kind
   }
   if (any) {
     printf("\n");
-    app_table_print(table);
+    app_table_print(a, table);
   }
   app_table_free(table);
   return status;
@@ -381,7 +386,7 @@ sntk_status app_print_laws(app *a, json_t *points, const char *kind, const char 
   }
   if (any && !a->options.json) {
     printf("\n");
-    app_table_print(table);
+    app_table_print(a, table);
   }
   app_table_free(table);
   if (status == SNTK_OK) status = app_print_differences(a, points, kind, x, quantities, count);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/app.h"
 #include "core/files.h"
@@ -41,16 +42,32 @@ static sntk_status run(app *a, int argc, char **argv) {
   }
   SNTK_TRY(load_config(a));
   app_catch_signals(a);
-  return a->options.command->run(a);
+  SNTK_TRY(a->options.command->run(a));
+  if (!a->untold) return SNTK_OK;
+  return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for all that was to be printed; what was computed is kept");
+}
+
+/* OpenMP and BLAS say what they lack and end the process where they find no memory or no thread. Points that were
+ * recorded stay, as in a killed run. */
+static bool returned;
+
+static void at_exit(void) {
+  if (!returned) _exit(sntk_status_exit_code(SNTK_ERR_MEMORY));
+}
+
+static int finish(sntk_status status) {
+  returned = true;
+  return sntk_status_exit_code(status);
 }
 
 int main(int argc, char **argv) {
   app a = {0};
+  atexit(at_exit);
   sntk_standard standard;
   sntk_standard_hold(&standard); /* for good: what is printed to a closed output is an error, and lands in no file */
   if (sntk_context_create(&a.ctx) != SNTK_OK) {
     fprintf(stderr, "softntk: no memory\n");
-    return sntk_status_exit_code(SNTK_ERR_MEMORY);
+    return finish(SNTK_ERR_MEMORY);
   }
   sntk_status status = run(&a, argc, argv);
   app_progress_end(&a);
@@ -65,5 +82,5 @@ int main(int argc, char **argv) {
   free(a.options.sets);
   free(a.options.keys);
   free(a.directory);
-  return sntk_status_exit_code(status);
+  return finish(status);
 }

@@ -18,13 +18,15 @@ struct app_table {
   int columns;
   int64_t cells, capacity;
   char (*text)[CELL]; /* headers first */
+  bool lost;          /* a cell found no memory */
 };
 
 static char *next_cell(app_table *table) {
   if (table->cells == table->capacity) {
     const int64_t capacity = table->capacity ? 2 * table->capacity : 64;
     void *grown = realloc(table->text, (size_t)capacity * sizeof *table->text);
-    if (!grown) return NULL; /* a table is only a view: without memory it is cut short */
+    table->lost |= !grown;
+    if (!grown) return NULL;
     table->text = grown;
     table->capacity = capacity;
   }
@@ -50,6 +52,11 @@ void app_table_cell(app_table *table, const char *format, ...) {
   app_escape(text, cell, CELL);
 }
 
+void app_table_text(app_table *table, const char *text) {
+  if (table && !text) table->lost = true;
+  if (text) app_table_cell(table, "%s", text);
+}
+
 void app_table_number(app_table *table, double value) {
   if (!isfinite(value))
     app_table_cell(table, "-");
@@ -66,8 +73,11 @@ static int characters(const char *text) {
   return count;
 }
 
-void app_table_print(app_table *table) {
-  if (!table) return;
+void app_table_print(app *a, const app_table *table) {
+  if (!table || table->lost) {
+    a->untold = true;
+    return;
+  }
   const int64_t rows = table->cells / table->columns;
   for (int64_t r = 0; r < rows; r++) {
     for (int c = 0; c < table->columns; c++) {

@@ -8,6 +8,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,59 +33,81 @@ static const sntk_backend *const table[] = {
 enum { PATH_CHARS = 4096 };
 
 /* The folder of the file that this code was mapped from, by the kernel's word: what the loader says of a program is its
- * argv[0], and of a library it may be relative to a working directory that is another by now. "" where it is unknown.
- */
-static void own_folder(char *folder, size_t size) {
+ * argv[0], and of a library it may be relative to a working directory that is another by now. "" where the kernel does
+ * not say; false, with errno, where it could not be asked: a module that is not looked for is not absent. */
+static bool own_folder(char *folder, size_t size) {
   FILE *maps = fopen("/proc/self/maps", "r");
   char line[PATH_CHARS + 128];
   const uintptr_t here = (uintptr_t)(const void *)table;
   folder[0] = '\0';
-  while (maps && !folder[0] && fgets(line, sizeof line, maps)) {
+  if (!maps) return errno == ENOENT || errno == EACCES || errno == EPERM;
+  errno = 0;
+  while (!folder[0] && fgets(line, sizeof line, maps)) {
     uintptr_t low, high;
     const char *path = strchr(line, '/'), *slash = strrchr(line, '/');
     if (!path || sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &low, &high) != 2 || here < low || here >= high) continue;
     snprintf(folder, size, "%.*s", (int)(slash - path), path);
   }
-  if (maps) fclose(maps);
+  const int error = folder[0] || !ferror(maps) ? 0 : errno;
+  fclose(maps);
+  errno = error;
+  return error == 0;
+}
+
+/* Twice: the loader may lack memory for a moment, and then for its reason too. */
+static void *load_module(const char *path, char *reason, size_t size) {
+  void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!module) module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  const char *error = module ? NULL : dlerror();
+  if (!module) snprintf(reason, size, "%s", error ? error : "the loader gives no reason");
+  return module;
 }
 
 /* Beside this code (build tree, library), where the install puts it seen from the program, or anywhere on the loader's
  * path. */
-static void *open_module(char *reason, size_t size) {
+static sntk_status open_module(sntk_context *ctx, void **module) {
   static const char name[] = "libsoftntk_cuda.so";
-  char folder[PATH_CHARS / 2], path[PATH_CHARS];
-  own_folder(folder, sizeof folder);
+  char folder[PATH_CHARS / 2], path[PATH_CHARS], reason[SNTK_ERROR_CHARS / 2];
+  if (!own_folder(folder, sizeof folder))
+    return sntk_fail(ctx, errno == ENOMEM ? SNTK_ERR_MEMORY : SNTK_ERR_IO, "/proc/self/maps: cannot be read: %s",
+                     strerror(errno));
+  snprintf(path, sizeof path, "%s", name); /* anywhere on the loader's path */
   const char *const beside[] = {".", SNTK_LIBRARY_FROM_PROGRAM};
   for (size_t i = 0; i < sizeof beside / sizeof *beside && folder[0]; i++) {
-    snprintf(path, sizeof path, "%s/%s/%s", folder, beside[i], name);
-    if (access(path, F_OK) != 0) continue;
-    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!module) snprintf(reason, size, "%s", dlerror());
-    return module; /* a module that is there and does not load is the answer, not another one's absence */
+    char there[PATH_CHARS];
+    snprintf(there, sizeof there, "%s/%s/%s", folder, beside[i], name);
+    if (access(there, F_OK) == 0) { /* one that is there and does not load is the answer, not another one's absence */
+      snprintf(path, sizeof path, "%s", there);
+      break;
+    }
+    if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+      return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot be looked for: %s", there, strerror(errno));
   }
-  void *module = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (!module) snprintf(reason, size, "%s", dlerror());
-  return module;
+  *module = load_module(path, reason, sizeof reason);
+  if (*module) return SNTK_OK;
+  return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend cuda: %s; use --backend cpu or auto", reason);
 }
 
 /* The module stays open: its backend's table must outlive every context. */
-static const sntk_backend *cuda_backend(char *reason, size_t size) {
+static sntk_status cuda_backend(sntk_context *ctx, const sntk_backend **backend) {
   static const sntk_backend *found;
-  if (found) return found;
-  void *module = open_module(reason, size);
-  if (!module) return NULL;
+  *backend = found;
+  if (found) return SNTK_OK;
+  void *module;
+  SNTK_TRY(open_module(ctx, &module));
   const char *(*version)(void);
   const sntk_backend *(*entry)(void);
   *(void **)&version = dlsym(module, "sntk_cuda_module_version");
   *(void **)&entry = dlsym(module, "sntk_cuda_module");
   if (!version || !entry || strcmp(version(), SNTK_VERSION_STRING) != 0) {
-    snprintf(reason, size, "libsoftntk_cuda.so is of version %s, this is %s", version ? version() : "unknown",
-             SNTK_VERSION_STRING);
+    sntk_fail(ctx, SNTK_ERR_BACKEND,
+              "backend cuda: libsoftntk_cuda.so is of version %s, this is %s; use --backend cpu or auto",
+              version ? version() : "unknown", SNTK_VERSION_STRING);
     dlclose(module);
-    return NULL;
+    return SNTK_ERR_BACKEND;
   }
-  found = entry();
-  return found;
+  *backend = found = entry();
+  return SNTK_OK;
 }
 
 /* ---- choosing ---- */
@@ -98,10 +121,7 @@ sntk_status sntk_backend_find(sntk_context *ctx, const char *name, const sntk_ba
     }
   if (strcmp(name, "cuda") != 0)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "backend \"%s\" is unknown; use auto, ref, cpu or cuda", name);
-  char reason[SNTK_ERROR_CHARS / 2] = "";
-  *backend = cuda_backend(reason, sizeof reason);
-  if (*backend) return SNTK_OK;
-  return sntk_fail(ctx, SNTK_ERR_BACKEND, "backend cuda: %s; use --backend cpu or auto", reason);
+  return cuda_backend(ctx, backend);
 }
 
 static sntk_status open_backend(sntk_context *ctx, const char *name) {
@@ -120,10 +140,11 @@ static sntk_status open_backend(sntk_context *ctx, const char *name) {
 
 /* A real device first; an emulated one is never chosen unasked. */
 static sntk_status open_best(sntk_context *ctx) {
-  char reason[SNTK_ERROR_CHARS / 2];
-  const sntk_backend *cuda = cuda_backend(reason, sizeof reason);
+  const sntk_backend *cuda;
   const int threads = ctx->threads;
-  if (cuda && !cuda->emulated && open_backend(ctx, cuda->name) == SNTK_OK) return SNTK_OK;
+  const sntk_status status = cuda_backend(ctx, &cuda);
+  if (status != SNTK_OK && status != SNTK_ERR_BACKEND) return status; /* nobody knows whether it is there */
+  if (status == SNTK_OK && !cuda->emulated && open_backend(ctx, cuda->name) == SNTK_OK) return SNTK_OK;
   ctx->error[0] = '\0';
   ctx->threads = threads;
   return open_backend(ctx, table[0]->name);

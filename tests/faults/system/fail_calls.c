@@ -25,6 +25,7 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -36,6 +37,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -657,6 +659,30 @@ int pipe(int ends[2]) {
 int pipe2(int ends[2], int flags) {
   REAL(pipe2);
   return FAILS(PROCESS) ? -1 : real(ends, flags);
+}
+
+int socketpair(int domain, int type, int protocol, int ends[2]) {
+  REAL(socketpair);
+  return FAILS(PROCESS) ? -1 : real(domain, type, protocol, ends);
+}
+
+ssize_t send(int socket, const void *data, size_t size, int flags) {
+  REAL(send);
+  if (!FAILS(WRITE)) return real(socket, data, size, flags);
+  return plan.error == SHORT ? real(socket, data, part(size), flags) : -1;
+}
+
+ssize_t recv(int socket, void *data, size_t size, int flags) {
+  REAL(recv);
+  if (!FAILS(READ)) return real(socket, data, size, flags);
+  return plan.error == SHORT ? real(socket, data, part(size), flags) : -1;
+}
+
+int poll(struct pollfd *descriptors, nfds_t count, int milliseconds) {
+  REAL(poll);
+  if (!FAILS(PROCESS)) return real(descriptors, count, milliseconds);
+  errno = EINTR;
+  return -1;
 }
 
 pid_t waitpid(pid_t pid, int *status, int options) {

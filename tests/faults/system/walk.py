@@ -17,7 +17,8 @@ error, and --resume then completes the run and gives the reference. What breaks 
     EXIT CODE      none of 0, 2, 4, 5, 75
     HANG           did not end
     DIFFERENT      exit 0, and not the reference: a silent difference
-    LINES          standard error is not one line (notes, "softntk: note:", beside it are allowed)
+    LINES          standard error is not one line (notes, "softntk: note:", and the empty line that libgomp prints
+                   before its own are allowed beside it)
     NOT RESUMABLE  --resume does not end with 0, or does not give the reference
 
 Not failed are the calls made by the libraries in EXCLUDED, each for the reason given there; how many were left out is
@@ -394,7 +395,7 @@ class Walker:
         if outcome.code == 0:
             difference = self.difference(command, reference, False)
             return ("DIFFERENT", difference) if difference else ("same", "")
-        errors = [line for line in stderr.splitlines() if not line.startswith("softntk: note: ")]
+        errors = [line for line in stderr.splitlines() if line and not line.startswith("softntk: note: ")]
         if len(errors) != 1 or not stderr.endswith("\n"):
             return "LINES", "%d lines on standard error" % len(errors)
         again = self.run(command.resuming())
