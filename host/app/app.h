@@ -72,8 +72,8 @@ void app_print_help(const app_command *command);
 
 /* ---- text.c: what is printed for people ---- */
 
-/* Copies what fits of a text with its end, control characters and bytes that are not UTF-8 as \xHH; returns its
- * length. */
+/* Copies what fits of a text with its end, control characters and bytes that are not UTF-8 as \xHH; returns how many
+ * bytes of the text that was. */
 size_t app_escape(const char *text, char *out, size_t size);
 /* One line, printf style, escaped. */
 void app_line(FILE *file, const char *format, ...) __attribute__((format(printf, 2, 3)));

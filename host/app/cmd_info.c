@@ -12,39 +12,41 @@
 
 static const char *const backends[] = {"cpu", "ref", "cuda"};
 
-/* Opens a backend in a context of its own; its device, or why it is not available. NULL without memory. */
-static sntk_record *probe(const char *name, const sntk_context_options *chosen) {
+/* Could a backend not be asked? What a device lacks is an answer. */
+static bool unanswered(const char *name, sntk_status status) {
+  return status == SNTK_ERR_IO || (status == SNTK_ERR_MEMORY && strcmp(name, "cuda") != 0);
+}
+
+/* Opens a backend in a context of its own; its device, or why it is not available. */
+static sntk_status probe(app *a, const char *name, const sntk_context_options *chosen, json_t *list) {
   sntk_context *ctx;
   sntk_context_options options = *chosen;
   options.backend = name;
-  if (sntk_context_create(&ctx) != SNTK_OK) return NULL;
-  const sntk_status status = sntk_context_open(ctx, &options);
-  if (status == SNTK_ERR_MEMORY && strcmp(name, "cuda") != 0) { /* the host's memory, no answer; a device's is one */
-    sntk_context_free(ctx);
-    return NULL;
-  }
+  if (sntk_context_create(&ctx) != SNTK_OK) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a context");
+  const sntk_status opened = sntk_context_open(ctx, &options);
+  sntk_status status = unanswered(name, opened) ? sntk_fail(a->ctx, opened, "%s", sntk_context_error(ctx)) : SNTK_OK;
   sntk_record *entry = sntk_record_create();
   sntk_record_text(entry, "name", name);
-  sntk_record_bool(entry, "available", status == SNTK_OK);
-  sntk_record_text(entry, status == SNTK_OK ? "device" : "reason",
-                   status == SNTK_OK ? sntk_context_device(ctx) : sntk_context_error(ctx));
-  if (status == SNTK_OK) sntk_record_int(entry, "threads", sntk_context_threads(ctx));
+  sntk_record_bool(entry, "available", opened == SNTK_OK);
+  sntk_record_text(entry, opened == SNTK_OK ? "device" : "reason",
+                   opened == SNTK_OK ? sntk_context_device(ctx) : sntk_context_error(ctx));
+  if (opened == SNTK_OK) sntk_record_int(entry, "threads", sntk_context_threads(ctx));
+  if (status == SNTK_OK && (!sntk_record_complete(entry) || json_array_append(list, sntk_record_members(entry)) != 0))
+    status = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for what the backends answer");
+  sntk_record_free(entry);
   sntk_context_free(ctx);
-  return entry;
+  return status;
 }
 
 /* An array of what each backend answers. New reference. */
 static sntk_status probe_all(app *a, const sntk_context_options *options, json_t **list) {
   *list = json_array();
-  bool complete = *list != NULL;
-  for (size_t i = 0; i < sizeof backends / sizeof *backends && complete; i++) {
-    sntk_record *entry = probe(backends[i], options);
-    complete = sntk_record_complete(entry) && json_array_append(*list, sntk_record_members(entry)) == 0;
-    sntk_record_free(entry);
-  }
-  if (complete) return SNTK_OK;
-  json_decref(*list);
-  return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for what the backends answer");
+  if (!*list) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for what the backends answer");
+  sntk_status status = SNTK_OK;
+  for (size_t i = 0; i < sizeof backends / sizeof *backends && status == SNTK_OK; i++)
+    status = probe(a, backends[i], options, *list);
+  if (status != SNTK_OK) json_decref(*list);
+  return status;
 }
 
 static sntk_status run(app *a) {

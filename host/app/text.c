@@ -41,6 +41,7 @@ static bool is_control(unsigned long code) {
 }
 
 size_t app_escape(const char *text, char *out, size_t size) {
+  const char *const begin = text;
   size_t used = 0;
   while (*text) {
     unsigned long code;
@@ -54,26 +55,31 @@ size_t app_escape(const char *text, char *out, size_t size) {
     text += step;
   }
   if (size) out[used] = '\0';
-  return used;
+  return (size_t)(text - begin);
+}
+
+/* Needs no memory for a line of fewer characters; a longer one ends there where it finds none. */
+enum { LINE_CHARS = 4096 };
+
+static void put_line(FILE *file, const char *text) {
+  char shown[4 * LINE_CHARS];
+  do {
+    text += app_escape(text, shown, sizeof shown - 1);
+    if (!*text) strcat(shown, "\n");
+    fputs(shown, file);
+  } while (*text);
 }
 
 void app_line(FILE *file, const char *format, ...) {
   va_list args, again;
   va_start(args, format);
   va_copy(again, args);
-  const int length = vsnprintf(NULL, 0, format, args);
-  const size_t room = length < 0 ? 0 : (size_t)length + 1, most = 4 * room + 1;
-  char *text = room ? malloc(room) : NULL, *shown = room ? malloc(most) : NULL;
-  if (text && shown) {
-    vsnprintf(text, room, format, again);
-    const size_t used = app_escape(text, shown, most - 1);
-    memcpy(shown + used, "\n", 2);
-    fputs(shown, file);
-  } else {
-    fputs("softntk: no memory for a line of text\n", file);
-  }
+  char line[LINE_CHARS], *longer = NULL;
+  const int length = vsnprintf(line, sizeof line, format, args);
+  if (length >= LINE_CHARS) longer = malloc((size_t)length + 1);
+  if (longer) vsnprintf(longer, (size_t)length + 1, format, again);
+  put_line(file, longer ? longer : line);
+  free(longer);
   va_end(again);
   va_end(args);
-  free(text);
-  free(shown);
 }

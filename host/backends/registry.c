@@ -54,13 +54,20 @@ static bool own_folder(char *folder, size_t size) {
   return error == 0;
 }
 
-/* Twice: the loader may lack memory for a moment, and then for its reason too. */
+/* A reason counts once it is given twice running: the loader may lack memory for a moment, for the reason too. */
 static void *load_module(const char *path, char *reason, size_t size) {
-  void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (!module) module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  const char *error = module ? NULL : dlerror();
-  if (!module) snprintf(reason, size, "%s", error ? error : "the loader gives no reason");
-  return module;
+  enum { ATTEMPTS = 4 };
+  char before[SNTK_ERROR_CHARS / 2] = "";
+  reason[0] = '\0';
+  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (module) return module;
+    const char *error = dlerror();
+    snprintf(before, sizeof before, "%s", reason);
+    snprintf(reason, size, "%s", error ? error : "the loader gives no reason");
+    if (strcmp(before, reason) == 0) break;
+  }
+  return NULL;
 }
 
 /* Beside this code (build tree, library), where the install puts it seen from the program, or anywhere on the loader's
