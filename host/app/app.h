@@ -85,6 +85,9 @@ void app_catch_signals(app *a);
 /* Do they also end a call of the system that waits (for a pipe's other end)? Not otherwise: files are written whole. */
 void app_signals_end_calls(bool end);
 
+/* unused.c. Refuses what is given and changes nothing in this command. */
+sntk_status app_check_keys(app *a);
+
 /* ---- app.c ---- */
 
 /* Opens the backend that --backend or the configuration asks for. */

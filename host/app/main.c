@@ -41,6 +41,7 @@ static sntk_status run(app *a, int argc, char **argv) {
     return SNTK_OK;
   }
   SNTK_TRY(load_config(a));
+  if (a->options.command->needs_config) SNTK_TRY(app_check_keys(a));
   app_catch_signals(a);
   SNTK_TRY(a->options.command->run(a));
   if (!a->untold) return SNTK_OK;

@@ -217,6 +217,26 @@ static sntk_status positional(app *a, const char *text) {
   return SNTK_OK;
 }
 
+/* An option that the command would not look at. */
+static sntk_status check_unused(app *a) {
+  const app_options *o = &a->options;
+  const bool info = o->command == &app_cmd_info, trains = !info && o->command != &app_cmd_ntk;
+  const struct {
+    bool given, used;
+    const char *option;
+  } options[] = {{o->out != NULL, !info, "--out"},
+                 {o->resume, !info, "--resume"},
+                 {o->dry_run, !info, "--dry-run"},
+                 {o->seed != NULL, !info, "--seed"},
+                 {o->precision != NULL, !info, "--precision"},
+                 {o->profile_count > 0, trains, "--profile"}};
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+    if (options[i].given && !options[i].used)
+      return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "%s has no effect in softntk %s; leave it out", options[i].option,
+                       o->command->name);
+  return SNTK_OK;
+}
+
 sntk_status app_parse(app *a, int argc, char **argv) {
   app_options *o = &a->options;
   o->shard = (sntk_shard){.index = 0, .count = 1};
@@ -272,5 +292,5 @@ sntk_status app_parse(app *a, int argc, char **argv) {
       o->command != &app_cmd_perturb)
     return sntk_fail(a->ctx, SNTK_ERR_ARGUMENT, "--shard is for sweep, width and perturb; %s runs one point",
                      o->command->name);
-  return SNTK_OK;
+  return check_unused(a);
 }

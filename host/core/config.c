@@ -1385,6 +1385,19 @@ bool sntk_config_given(const sntk_config *config, const char *key) {
   return config->values[sntk_config_row_index(row)].given;
 }
 
+bool sntk_config_asked(const sntk_config *config, const char *key) {
+  return sntk_config_given(config, key) || sntk_config_grid_find(config, sntk_config_row_find(key));
+}
+
+bool sntk_config_takes(const sntk_config *config, const char *key, const char *text) {
+  const sntk_config_value *value = find_value(config, key);
+  const sntk_config_axis *axis = sntk_config_grid_find(config, sntk_config_row_find(key));
+  if (!axis) return text && value->text ? strcmp(value->text, text) == 0 : text == value->text;
+  for (int64_t i = 0; text && i < axis->count; i++)
+    if (strcmp(axis->values[i].text, text) == 0) return true;
+  return false;
+}
+
 bool sntk_config_has(const sntk_config *config, const char *key) { return find_value(config, key)->text != NULL; }
 
 int64_t sntk_config_int(const sntk_config *config, const char *key) {

@@ -43,6 +43,13 @@ void sntk_config_free(sntk_config *config);
  * program otherwise). */
 bool sntk_config_given(const sntk_config *config, const char *key);
 
+/* Given, or an axis of the grid. */
+bool sntk_config_asked(const sntk_config *config, const char *key);
+
+/* Is this canonical text (NULL: no value) the key's value, or where the key is an axis of the grid one of its values?
+ */
+bool sntk_config_takes(const sntk_config *config, const char *key, const char *text);
+
 /* Does the key have a value (given or default)? data.seed has that of seed where it is not given. */
 bool sntk_config_has(const sntk_config *config, const char *key);
 
