@@ -458,6 +458,7 @@ sntk_status app_run_open(app *a) {
   const sntk_status status = sntk_run_open(a->ctx, &options, &a->run);
   free(text);
   SNTK_TRY(status);
+  sntk_run_set_items(a->run, sntk_config_grid_count(a->config));
   const sntk_run_device device = {.backend = sntk_context_backend(a->ctx),
                                   .name = sntk_context_device(a->ctx),
                                   .threads = sntk_context_threads(a->ctx),
@@ -469,22 +470,88 @@ sntk_status app_run_open(app *a) {
   return SNTK_OK;
 }
 
-/* What a reader of run.json must know without reading every point; NULL without memory. */
-static char *run_flags(app *a) {
-  json_int_t failed = 0, below = 0;
+void app_run_gather(app *a) {
+  char kept[SNTK_ERROR_CHARS];
+  app_progress_end(a);
+  if (a->options.shard.count == 1) return;
+  snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
+  const sntk_status status = sntk_run_refresh(a->ctx, a->run);
+  if (status == SNTK_OK) return;
+  app_line(stderr, "softntk: note: points of other shards are left out: %s", sntk_context_error(a->ctx));
+  sntk_fail(a->ctx, status, "%s", kept);
+}
+
+void app_result(app *a, const char *path, sntk_status written) {
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+  char why[SNTK_ERROR_CHARS];
+  const sntk_status status = written == SNTK_OK ? sntk_run_keep(a->ctx, a->run, name) : written;
+  if (status == SNTK_OK) return;
+  snprintf(why, sizeof why, "%s", sntk_context_error(a->ctx));
+  if (written != SNTK_OK) sntk_run_miss(a->ctx, a->run, name, why); /* without memory the exit code alone tells */
+  if (a->lost != SNTK_OK) return;
+  a->lost = status;
+  snprintf(a->lost_text, sizeof a->lost_text, "%s", why);
+}
+
+/* What a reader of run.json must know without reading every point. */
+typedef struct point_counts {
+  int64_t recorded, failed, below;
+  int64_t whole, bad; /* without parts of points (prefixes) and what is found from others (a width, by trials) */
+  char error[SNTK_ERROR_CHARS]; /* of the first failed one */
+} point_counts;
+
+static sntk_status count_points(app *a, point_counts *counts) {
+  *counts = (point_counts){0};
   for (int64_t i = 0; i < sntk_run_count(a->run); i++) {
-    json_error_t error;
-    const char *text = sntk_run_point(a->run, i);
-    json_t *point = sntk_json_parse(text, strlen(text), &error);
-    if (!point) return NULL;
-    failed += strcmp(app_text(point, "status"), "failed") == 0;
-    below += json_is_true(json_object_get(point, "updates_below_resolution"));
+    json_t *point;
+    SNTK_TRY(app_recorded(a, sntk_run_point(a->run, i), &point));
+    const bool failed = strcmp(app_text(point, "status"), "failed") == 0;
+    const char *kind = app_text(point, "kind");
+    const bool whole = strcmp(kind, "ntk_prefix") != 0 && strcmp(kind, "width") != 0;
+    if (failed && whole && counts->bad == 0)
+      snprintf(counts->error, sizeof counts->error, "%s: %s", app_text(point, "id"), app_text(point, "error"));
+    counts->failed += failed;
+    counts->whole += whole;
+    counts->bad += whole && failed;
+    counts->below += json_is_true(json_object_get(point, "updates_below_resolution"));
+    counts->recorded++;
     json_decref(point);
   }
-  json_t *flags = json_pack("{s:I, s:I}", "failed_points", failed, "updates_below_resolution_points", below);
+  return SNTK_OK;
+}
+
+static bool none_good(const point_counts *counts) { return counts->whole > 0 && counts->bad == counts->whole; }
+
+/* NULL without memory. */
+static char *flags_text(const point_counts *counts) {
+  json_t *flags = json_pack("{s:I, s:I}", "failed_points", (json_int_t)counts->failed,
+                            "updates_below_resolution_points", (json_int_t)counts->below);
   char *text = flags ? sntk_json_text(flags) : NULL;
   json_decref(flags);
   return text;
+}
+
+/* What the command says of a run that is over, given what it came to. */
+static sntk_status tell_result(app *a, sntk_status result, const char *text, const point_counts *counts,
+                               sntk_status closed) {
+  if (result == SNTK_ERR_INTERRUPTED && counts->recorded == 0)
+    return sntk_fail(
+        a->ctx, result,
+        "interrupted; no point was finished, and there are no checkpoints within one: --resume begins it anew");
+  if (result == SNTK_ERR_INTERRUPTED)
+    return sntk_fail(a->ctx, result,
+                     "interrupted; what was finished is in %s, and --resume goes on with the rest; the point under way "
+                     "begins anew",
+                     a->directory);
+  if (result != SNTK_OK) return sntk_fail(a->ctx, result, "%s", text);
+  if (closed != SNTK_OK) return closed;
+  if (a->lost != SNTK_OK)
+    return sntk_fail(a->ctx, a->lost, "%s; the points are kept in %s, and --resume makes the file again", a->lost_text,
+                     a->directory);
+  if (none_good(counts))
+    return sntk_fail(a->ctx, SNTK_ERR_NUMERICAL, "no point is good: all %lld failed; the first: %s",
+                     (long long)counts->whole, counts->error);
+  return SNTK_OK;
 }
 
 sntk_status app_run_close(app *a, sntk_status result) {
@@ -495,17 +562,21 @@ sntk_status app_run_close(app *a, sntk_status result) {
     a->run = NULL;
     return result;
   }
-  const char *status = result == SNTK_OK ? "done" : result == SNTK_ERR_INTERRUPTED ? "interrupted" : "failed";
-  char *flags = run_flags(a);
-  const sntk_status closed = sntk_run_close(a->ctx, a->run, status, flags);
-  const bool flagged = flags != NULL;
+  point_counts counts;
+  const sntk_status counted = count_points(a, &counts);
+  const char *state = result == SNTK_ERR_INTERRUPTED            ? "interrupted"
+                      : result != SNTK_OK || a->lost != SNTK_OK ? "failed"
+                                                                : "done";
+  char *flags = counted == SNTK_OK ? flags_text(&counts) : NULL;
+  sntk_status closed = sntk_run_finish(a->ctx, a->run, state, none_good(&counts) ? "failed" : "done", flags);
+  if (closed == SNTK_OK && !flags)
+    closed = sntk_fail(a->ctx, SNTK_ERR_MEMORY, "%s: no memory to count the points", a->directory);
+  if (closed == SNTK_OK && sntk_run_unfinished(a->run))
+    app_line(stderr, "softntk: note: %s", sntk_run_unfinished(a->run));
   free(flags);
+  sntk_run_free(a->run);
   a->run = NULL;
-  if (result == SNTK_ERR_INTERRUPTED)
-    return sntk_fail(a->ctx, result, "interrupted; what was finished is in %s, and --resume goes on", a->directory);
-  if (result != SNTK_OK) return sntk_fail(a->ctx, result, "%s", kept);
-  if (closed == SNTK_OK && !flagged) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for the run's flags");
-  return closed;
+  return tell_result(a, result, kept, &counts, closed);
 }
 
 /* ---- points ---- */

@@ -64,6 +64,8 @@ struct app {
   char *directory;                  /* of the run */
   int64_t point_index, point_count; /* for the progress line */
   bool untold;                      /* something was not printed for want of memory: the command fails */
+  sntk_status lost;                 /* why the first file of results that could not be written was not */
+  char lost_text[SNTK_ERROR_CHARS];
 };
 
 /* options.c. Parses argv; SNTK_ERR_ARGUMENT with a text on bad usage. */
@@ -129,8 +131,15 @@ sntk_status app_print_dry_run(app *a, int64_t points, int64_t bytes, double seco
 
 /* Starts or resumes the run's directory. */
 sntk_status app_run_open(app *a);
-/* Ends it with a status that fits `result`; returns result, or the failure of closing. */
+/* Before the tables of a grid: takes in the points that other shards have added meanwhile. */
+void app_run_gather(app *a);
+/* Ends it with a status that fits `result`; returns result, or the failure of closing, or what keeps the run from being
+ * good: none of its points is, or a file of results is not there. */
 sntk_status app_run_close(app *a, sntk_status result);
+
+/* After an attempt to write a file of results: run.json has its checksum, or why it is not there. A point that is
+ * finished is never lost with its file. */
+void app_result(app *a, const char *path, sntk_status written);
 
 /* Keys that every point has: kind, id, status, the network's and data's. NULL without memory, which the setters and
  * app_record take. Free with sntk_record_free. */

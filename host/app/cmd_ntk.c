@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "core/files.h"
 
 typedef enum matrix_part {
   PART_FULL,
@@ -38,6 +39,8 @@ typedef struct kernels {
   double norm, distance; /* |H|_F; |H - H_inf|_F / |H_inf|_F; NaN where not taken */
   int64_t width;         /* of the network; 0: none */
   sntk_form form;        /* it is kept in */
+  sntk_status written;   /* why the file could not be, with its text */
+  char why[SNTK_ERROR_CHARS];
 } kernels;
 
 static void kernels_clear(kernels *k) {
@@ -249,7 +252,15 @@ typedef struct block_writer {
   bool infinite;
   bool all; /* on and below the diagonal: those below stand for two */
   deviation deviation;
+  kernels *kernels;
 } block_writer;
+
+/* The file cannot be written any more; the figures can be taken all the same. */
+static void lose_file(app *a, kernels *k, sntk_status written) {
+  if (k->written != SNTK_OK) return;
+  k->written = written;
+  snprintf(k->why, sizeof k->why, "%s", sntk_context_error(a->ctx));
+}
 
 static sntk_status infinite_block(block_writer *w, const sntk_ntk_block *block, double **values) {
   const sntk_data *data = w->problem->data;
@@ -286,9 +297,15 @@ static sntk_status take_block(void *user, const sntk_ntk_block *block) {
       add_difference(&w->deviation, block->values[i * c * p + j],
                      limit && i / r == j / c ? limit[i % r * c + j % c] : 0.0, times);
   snprintf(name, sizeof name, "/blocks/%lld_%lld", (long long)block->row, (long long)block->column);
-  if (status == SNTK_OK && w->file) status = sntk_h5_write_f64(w->a->ctx, w->file, name, r * p, c * p, block->values);
+  sntk_status written = SNTK_OK;
+  if (status == SNTK_OK && w->file) written = sntk_h5_write_f64(w->a->ctx, w->file, name, r * p, c * p, block->values);
   snprintf(name, sizeof name, "/blocks_infinite/%lld_%lld", (long long)block->row, (long long)block->column);
-  if (status == SNTK_OK && w->file && limit) status = sntk_h5_write_f64(w->a->ctx, w->file, name, r, c, limit);
+  if (status == SNTK_OK && written == SNTK_OK && w->file && limit)
+    written = sntk_h5_write_f64(w->a->ctx, w->file, name, r, c, limit);
+  if (written != SNTK_OK) {
+    lose_file(w->a, w->kernels, written);
+    w->file = NULL;
+  }
   free(limit);
   return status;
 }
@@ -296,7 +313,8 @@ static sntk_status take_block(void *user, const sntk_ntk_block *block) {
 static sntk_status compute_blocks(app *a, const app_problem *problem, sntk_network *net, sntk_h5 *file, kernels *k) {
   int64_t numbers;
   const int64_t *pairs = sntk_config_ints(problem->config, "ntk.pairs", &numbers);
-  block_writer w = {.a = a, .file = file, .problem = problem, .infinite = wants_infinite(problem), .all = numbers == 0};
+  block_writer w = {
+      .a = a, .file = file, .problem = problem, .infinite = wants_infinite(problem), .all = numbers == 0, .kernels = k};
   SNTK_TRY(sntk_ntk_blocks(a->ctx, net, problem->data->inputs, problem->data->samples,
                            sntk_config_int(problem->config, "ntk.block"), pairs, numbers / 2, take_block, &w));
   k->norm = sqrt(w.deviation.norm);
@@ -446,26 +464,56 @@ static sntk_status prefixes_of(app *a, const app_problem *problem, int64_t **wid
   return SNTK_OK;
 }
 
-/* H of a prefix, or the part of it, into a file of its own beside run.h5: prefix_<width>.h5. */
-static sntk_status write_prefix(app *a, const app_problem *problem, const kernels *k) {
-  const size_t size = strlen(a->directory) + 48;
-  char *path = malloc(size);
+/* The file of a prefix: prefix_<width>.h5. */
+static char *prefix_file(int64_t width) { return sntk_format("prefix_%lld.h5", (long long)width); }
+
+static sntk_status write_kernels_to(app *a, const char *path, const app_problem *problem, const kernels *k) {
   sntk_h5 *file;
-  if (!path) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
-  snprintf(path, size, "%s/prefix_%lld.h5", a->directory, (long long)k->width);
-  sntk_status status = sntk_h5_create(a->ctx, path, &file);
-  free(path);
-  SNTK_TRY(status);
-  status = write_kernels(a, file, problem, NULL, k);
+  SNTK_TRY(sntk_h5_create(a->ctx, path, &file));
+  const sntk_status status = write_kernels(a, file, problem, NULL, k);
   const sntk_status closed = sntk_h5_close(a->ctx, file, status == SNTK_OK);
   return status != SNTK_OK ? status : closed;
+}
+
+/* H of a prefix, or the part of it, into a file of its own beside run.h5. */
+static sntk_status write_prefix(app *a, const app_problem *problem, const kernels *k) {
+  char *name = prefix_file(k->width), *path = name ? sntk_format("%s/%s", a->directory, name) : NULL;
+  if (path) app_result(a, path, write_kernels_to(a, path, problem, k));
+  const sntk_status status = path ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
+  free(path);
+  free(name);
+  return status;
+}
+
+/* The prefix as it is recorded; *made_again where its file is to be. New reference. */
+static sntk_status recorded_prefix(app *a, const char *text, int64_t width, bool keep, json_t **point,
+                                   bool *made_again) {
+  SNTK_TRY(app_recorded(a, text, point));
+  const bool expected = keep && strcmp(app_text(*point, "status"), "failed") != 0;
+  char *name = prefix_file(width);
+  bool there = true;
+  sntk_status status = name ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
+  if (status == SNTK_OK && expected) status = sntk_run_result(a->ctx, a->run, name, true, &there);
+  *made_again = !there;
+  free(name);
+  return status;
+}
+
+static sntk_status record_prefix(app *a, const sntk_record *made, json_t **point) {
+  app_progress_end(a); /* the line must not mix with a record on standard output */
+  const sntk_status status = app_record(a, made);
+  app_progress_begin(a);
+  if (status == SNTK_OK) *point = json_incref(sntk_record_members(made));
+  return status;
 }
 
 /* The recorded point of a prefix, made first where it is not there yet. New reference. */
 static sntk_status prefix_named(app *a, const app_problem *problem, const char *name, const kernels *limit,
                                 int64_t width, bool keep, json_t **point) {
   const char *recorded = a->run ? sntk_run_find(a->run, "ntk_prefix", name) : NULL;
-  if (recorded) return app_recorded(a, recorded, point);
+  bool made_again = false;
+  if (recorded) SNTK_TRY(recorded_prefix(a, recorded, width, keep, point, &made_again));
+  if (recorded && !made_again) return SNTK_OK;
   app_problem narrow = *problem;
   narrow.network.width = width;
   kernels k = {.part = limit->part,
@@ -482,18 +530,14 @@ static sntk_status prefix_named(app *a, const app_problem *problem, const char *
   if (status == SNTK_OK) status = compute_finite(a, &narrow, net, &k);
   k.infinite = NULL;
   sntk_network_free(net);
-  /* before the point: one that is recorded has its file */
+  /* before the point: one that is recorded has its file, or run.json says why not */
   if (status == SNTK_OK && keep) status = write_prefix(a, &narrow, &k);
-  sntk_record *made = NULL;
-  if (status == SNTK_OK || app_point_failure(status)) {
-    made = make_point(a, &narrow, "ntk_prefix", name, &k, sntk_seconds() - began);
+  if (!recorded && (status == SNTK_OK || app_point_failure(status))) {
+    sntk_record *made = make_point(a, &narrow, "ntk_prefix", name, &k, sntk_seconds() - began);
     if (status != SNTK_OK) app_point_fail(a, made);
-    app_progress_end(a); /* the line must not mix with a record on standard output */
-    status = app_record(a, made);
-    app_progress_begin(a);
+    status = record_prefix(a, made, point);
+    sntk_record_free(made);
   }
-  if (status == SNTK_OK) *point = json_incref(sntk_record_members(made));
-  sntk_record_free(made);
   kernels_clear(&k);
   return status;
 }
@@ -590,9 +634,12 @@ static sntk_status compute(app *a, const app_problem *problem, const char *id, s
     *point = make_point(a, problem, "ntk", id, k, sntk_seconds() - began);
   }
   if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes")) status = add_rate(a, *point, prefixes);
-  if (status == SNTK_OK && file) status = write_kernels(a, file, problem, net, k);
-  if (status == SNTK_OK && file && json_array_size(prefixes) > 0)
-    status = write_prefixes(a, file, prefixes, sntk_record_members(*point));
+  if (status == SNTK_OK && file && k->written == SNTK_OK) {
+    sntk_status written = write_kernels(a, file, problem, net, k);
+    if (written == SNTK_OK && json_array_size(prefixes) > 0)
+      written = write_prefixes(a, file, prefixes, sntk_record_members(*point));
+    if (written != SNTK_OK) lose_file(a, k, written);
+  }
   sntk_network_free(net);
   return status;
 }
@@ -624,12 +671,12 @@ sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, con
   }
   if (file) {
     char kept[SNTK_ERROR_CHARS];
+    const bool whole = status == SNTK_OK && *failure == SNTK_OK;
     snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
-    const sntk_status closed = sntk_h5_close(a->ctx, file, status == SNTK_OK && *failure == SNTK_OK);
-    if (status != SNTK_OK || *failure != SNTK_OK)
-      sntk_fail(a->ctx, status != SNTK_OK ? status : *failure, "%s", kept);
-    else
-      status = closed;
+    if (k.written != SNTK_OK) sntk_fail(a->ctx, k.written, "%s", k.why);
+    const sntk_status closed = sntk_h5_close(a->ctx, file, whole && k.written == SNTK_OK);
+    if (whole) app_result(a, h5, k.written != SNTK_OK ? k.written : closed);
+    if (!whole) sntk_fail(a->ctx, status != SNTK_OK ? status : *failure, "%s", kept);
   }
   if (status != SNTK_OK) {
     sntk_record_free(*point);

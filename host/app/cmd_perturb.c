@@ -436,7 +436,7 @@ static sntk_status run(app *a) {
     a->point_index = i;
     status = grid_point(a, i);
   }
-  app_progress_end(a);
+  app_run_gather(a);
   const sntk_status told = a->options.quiet ? SNTK_OK : print_tables(a);
   SNTK_TRY(app_run_close(a, status));
   return told;

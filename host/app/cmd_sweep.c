@@ -9,6 +9,37 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "core/files.h"
+
+/* Runs the point and records it. One that is recorded already is run for its files alone. */
+static sntk_status run_point(app *a, app_point_fn point_of, const json_t *recorded, sntk_status *failure) {
+  sntk_record *point = NULL;
+  char *h5 = sntk_format("%s/run.h5", a->directory);
+  sntk_status status = h5 ? point_of(a, a->config, "-", h5, &point, failure)
+                          : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
+  free(h5);
+  app_progress_end(a);
+  if (status == SNTK_OK && !recorded) status = app_record(a, point);
+  if (status == SNTK_OK && recorded && !sntk_same_result(recorded, sntk_record_members(point)))
+    app_line(stderr,
+             "softntk: note: %s: run.h5 was made again, with figures that differ from the recorded point's: another "
+             "machine, version or number of threads",
+             a->directory);
+  sntk_record_free(point);
+  return status;
+}
+
+/* The point as it is recorded, and its failure as the command's; *point NULL where it is not. New reference. */
+static sntk_status recorded_point(app *a, const char *kind, json_t **point, sntk_status *failure) {
+  const char *text = sntk_run_find(a->run, kind, "-");
+  *point = NULL;
+  if (!text) return SNTK_OK;
+  SNTK_TRY(app_recorded(a, text, point));
+  if (a->options.json) printf("%s\n", text);
+  if (strcmp(app_text(*point, "status"), "failed") == 0)
+    *failure = sntk_fail(a->ctx, SNTK_ERR_NUMERICAL, "%s", app_text(*point, "error"));
+  return SNTK_OK;
+}
 
 sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost_fn cost_of, app_table_fn table_of) {
   if (sntk_config_grid_axes(a->config) > 0) {
@@ -26,27 +57,15 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
     return app_print_dry_run(a, 1, bytes, seconds, "from a short measurement; training at its full budget of steps");
   }
   SNTK_TRY(app_run_open(a));
-  sntk_status status = SNTK_OK, failure = SNTK_OK;
-  const char *recorded = sntk_run_find(a->run, kind, "-");
-  if (!recorded) {
-    sntk_record *point = NULL;
-    const size_t size = strlen(a->directory) + sizeof "/run.h5";
-    char *h5 = malloc(size);
-    if (h5) snprintf(h5, size, "%s/run.h5", a->directory);
-    status = h5 ? point_of(a, a->config, "-", h5, &point, &failure)
-                : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
-    free(h5);
-    app_progress_end(a);
-    if (status == SNTK_OK) status = app_record(a, point);
-    sntk_record_free(point);
-  } else {
-    if (a->options.json) printf("%s\n", recorded);
-    json_t *point;
-    status = app_recorded(a, recorded, &point);
-    if (strcmp(app_text(point, "status"), "failed") == 0)
-      failure = sntk_fail(a->ctx, SNTK_ERR_NUMERICAL, "%s", app_text(point, "error"));
-    json_decref(point);
-  }
+  sntk_status failure = SNTK_OK;
+  json_t *recorded;
+  const char *absent = NULL;
+  sntk_status status = recorded_point(a, kind, &recorded, &failure);
+  if (status == SNTK_OK && recorded) status = sntk_run_results(a->ctx, a->run, failure == SNTK_OK, &absent);
+  if (absent) app_line(stderr, "softntk: note: %s/%s is not there; it is made again", a->directory, absent);
+  if (status == SNTK_OK && (!recorded || absent)) status = run_point(a, point_of, recorded, &failure);
+  app_progress_end(a);
+  json_decref(recorded);
   if (status == SNTK_OK && !a->options.json && !a->options.quiet) table_of(a);
   /* a numerical failure is recorded, and still the command's result */
   return app_run_close(a, status != SNTK_OK ? status : failure);
@@ -104,7 +123,7 @@ static sntk_status dry_run(app *a, const point_kind *kind, int64_t count) {
                                : "from short measurements");
 }
 
-static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, int64_t *failed) {
+static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index) {
   SNTK_TRY(sntk_check_interrupt(a->ctx));
   char *id = sntk_config_grid_id(a->config, index);
   if (!id) return sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a point's name");
@@ -115,7 +134,6 @@ static sntk_status sweep_point(app *a, const point_kind *kind, int64_t index, in
     status = sntk_config_grid_point(a->ctx, a->config, index, &config);
     if (status == SNTK_OK) status = kind->point_of(a, config, id, NULL, &point, &failure);
     if (status == SNTK_OK) status = app_record(a, point);
-    if (status == SNTK_OK && failure != SNTK_OK) (*failed)++;
     sntk_record_free(point);
     sntk_config_free(config);
   }
@@ -155,13 +173,12 @@ static sntk_status run(app *a) {
   SNTK_TRY(app_run_open(a));
   a->point_count = count;
   sntk_status status = SNTK_OK;
-  int64_t failed = 0;
   for (int64_t i = 0; i < count && status == SNTK_OK; i++) {
     if (!sntk_shard_owns(a->options.shard, i)) continue;
     a->point_index = i;
-    status = sweep_point(a, kind, i, &failed);
+    status = sweep_point(a, kind, i);
   }
-  app_progress_end(a);
+  app_run_gather(a);
   if (!a->options.json && !a->options.quiet && sntk_run_count(a->run) > 0) kind->table_of(a);
   const sntk_status told = a->options.quiet ? SNTK_OK : print_laws(a, kind);
   SNTK_TRY(app_run_close(a, status));

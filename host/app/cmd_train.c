@@ -188,10 +188,8 @@ sntk_status app_train_point(app *a, const sntk_config *config, const char *id, c
     snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
     if (h5 && (status == SNTK_OK || failed || status == SNTK_ERR_INTERRUPTED)) {
       const sntk_status written = write_h5(a, h5, &problem, net, &result);
-      if (written != SNTK_OK && (status == SNTK_OK || failed))
-        status = written;
-      else if (written == SNTK_OK && status != SNTK_OK)
-        status = sntk_fail(a->ctx, status, "%s", kept); /* writing may have left a text of its own */
+      app_result(a, h5, written);
+      if (status != SNTK_OK) sntk_fail(a->ctx, status, "%s", kept); /* writing may have left a text of its own */
     }
     if (failed && app_point_failure(status)) {
       *failure = status;

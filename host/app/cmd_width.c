@@ -444,7 +444,7 @@ static sntk_status run(app *a) {
     a->point_index = i;
     status = grid_point(a, i);
   }
-  app_progress_end(a);
+  app_run_gather(a);
   json_t *points = app_points(a, "width");
   sntk_status told = app_name_laws(a, points, "data.samples");
   if (told == SNTK_OK && !a->options.quiet && json_array_size(points) > 0) {

@@ -87,43 +87,66 @@ static sntk_status count_array_from_zero(sntk_context *ctx, sntk_shard *shard) {
   return SNTK_OK;
 }
 
+/* A process of a job step is one of SLURM_STEP_NUM_TASKS. A batch script has SLURM_PROCID 0 and the job's SLURM_NTASKS
+ * as well, but it is one process, and only srun makes it several: to take a share there would leave the others to
+ * nobody.
+ */
+static sntk_status read_slurm(sntk_context *ctx, sntk_shard *shard, bool *found) {
+  int index, step, tasks;
+  SNTK_TRY(read_number(ctx, "SLURM_PROCID", -1, &index));
+  SNTK_TRY(read_number(ctx, "SLURM_STEP_NUM_TASKS", -1, &step));
+  SNTK_TRY(read_number(ctx, "SLURM_NTASKS", -1, &tasks));
+  *found = true;
+  *shard = (sntk_shard){index, step};
+  if (index >= 0 && step >= 0) return check_pair(ctx, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", *shard);
+  *shard = (sntk_shard){0, 1};
+  if (index == 0 && tasks < 0) return SNTK_OK; /* a batch script of no given number of tasks */
+  SNTK_TRY(read_pair(ctx, "SLURM_PROCID", "SLURM_NTASKS", shard, found));
+  if (!*found) return SNTK_OK;
+  if (index == 0 && tasks > 1 && !getenv("SLURM_STEP_ID"))
+    return sntk_fail(
+        ctx, SNTK_ERR_ARGUMENT,
+        "--shard auto: SLURM_NTASKS is %d, but this process is in no job step (SLURM_STEP_NUM_TASKS is not "
+        "set): a batch script runs it once, and %d of %d shards would be left out; start it with srun, "
+        "or leave --shard out to run all points, or give --shard I/N",
+        tasks, tasks - 1, tasks);
+  return check_pair(ctx, "SLURM_PROCID", "SLURM_NTASKS", *shard);
+}
+
+/* Which of the processes that were started together. MPI's own launcher is asked before Slurm: within a job it starts
+ * the processes, and Slurm's numbers are those of its daemons. */
+static sntk_status read_processes(sntk_context *ctx, sntk_shard *shard, bool *found) {
+  static const char *const launchers[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                             {"PMI_RANK", "PMI_SIZE"}};
+  for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++) {
+    SNTK_TRY(read_pair(ctx, launchers[i][0], launchers[i][1], shard, found));
+    if (*found) return check_pair(ctx, launchers[i][0], launchers[i][1], *shard);
+  }
+  return read_slurm(ctx, shard, found);
+}
+
 static sntk_status parse_auto(sntk_context *ctx, sntk_shard *shard) {
-  static const char *const names[][2] = {{"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"},
-                                         {"SLURM_PROCID", "SLURM_NTASKS"},
-                                         {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                         {"PMI_RANK", "PMI_SIZE"}};
-  sntk_shard found_shard;
-  bool found = false;
-  SNTK_TRY(read_pair(ctx, names[0][0], names[0][1], &found_shard, &found));
-  if (found) {
-    SNTK_TRY(count_array_from_zero(ctx, &found_shard));
-    sntk_shard task;
-    bool tasks;
-    SNTK_TRY(read_pair(ctx, names[1][0], names[1][1], &task, &tasks));
-    if (tasks && task.count > 1) {
-      SNTK_TRY(check_pair(ctx, names[1][0], names[1][1], task));
-      const int64_t count = (int64_t)found_shard.count * task.count;
-      if (count > SNTK_MAX_SHARDS)
-        return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
-                         "--shard auto: %d array tasks of %d processes are %lld shards; at most %d", found_shard.count,
-                         task.count, (long long)count, (int)SNTK_MAX_SHARDS);
-      found_shard = (sntk_shard){found_shard.index * task.count + task.index, (int)count};
-    }
-    SNTK_TRY(check_pair(ctx, names[0][0], names[0][1], found_shard));
-    *shard = found_shard;
-    return SNTK_OK;
-  }
-  for (size_t i = 1; i < sizeof names / sizeof *names; i++) {
-    SNTK_TRY(read_pair(ctx, names[i][0], names[i][1], &found_shard, &found));
-    if (!found) continue;
-    SNTK_TRY(check_pair(ctx, names[i][0], names[i][1], found_shard));
-    *shard = found_shard;
-    return SNTK_OK;
-  }
-  return sntk_fail(
-      ctx, SNTK_ERR_ARGUMENT,
-      "--shard auto: none of SLURM_ARRAY_TASK_ID, SLURM_PROCID, OMPI_COMM_WORLD_RANK and PMI_RANK is set; start under "
-      "Slurm or MPI, or give --shard I/N");
+  static const char array_index[] = "SLURM_ARRAY_TASK_ID", array_count[] = "SLURM_ARRAY_TASK_COUNT";
+  sntk_shard array, process;
+  bool is_array, is_process;
+  SNTK_TRY(read_pair(ctx, array_index, array_count, &array, &is_array));
+  SNTK_TRY(read_processes(ctx, &process, &is_process));
+  if (!is_array && !is_process)
+    return sntk_fail(
+        ctx, SNTK_ERR_ARGUMENT,
+        "--shard auto: none of SLURM_ARRAY_TASK_ID, SLURM_PROCID, OMPI_COMM_WORLD_RANK and PMI_RANK is set; start "
+        "under Slurm or MPI, or give --shard I/N");
+  *shard = process;
+  if (!is_array) return SNTK_OK;
+  SNTK_TRY(count_array_from_zero(ctx, &array));
+  SNTK_TRY(check_pair(ctx, array_index, array_count, array));
+  if (!is_process) process = (sntk_shard){0, 1};
+  const int64_t count = (int64_t)array.count * process.count;
+  if (count > SNTK_MAX_SHARDS)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "--shard auto: %d array tasks of %d processes are %lld shards; at most %d",
+                     array.count, process.count, (long long)count, (int)SNTK_MAX_SHARDS);
+  *shard = (sntk_shard){array.index * process.count + process.index, (int)count};
+  return SNTK_OK;
 }
 
 sntk_status sntk_shard_parse(sntk_context *ctx, const char *text, sntk_shard *shard) {

@@ -19,10 +19,12 @@ typedef struct sntk_shard {
   int index, count;
 } sntk_shard;
 
-/* Reads "I/N" (decimal, I from 0) or "auto". auto takes the first of these that is set:
- *   SLURM_ARRAY_TASK_ID (counted from _MIN in steps of _STEP) with SLURM_ARRAY_TASK_COUNT,
- *     times SLURM_PROCID of SLURM_NTASKS where the array's jobs have more than one task each;
- *   SLURM_PROCID, SLURM_NTASKS; OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE; PMI_RANK, PMI_SIZE.
+/* Reads "I/N" (decimal, I from 0) or "auto": the process's number among those that were started together, by the first
+ * of these that is set:
+ *   OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE; PMI_RANK, PMI_SIZE;
+ *   SLURM_PROCID of SLURM_STEP_NUM_TASKS, or of SLURM_NTASKS; a batch script that does not use srun is refused where
+ *     the job has several tasks.
+ * SLURM_ARRAY_TASK_ID (counted from _MIN in steps of _STEP) with SLURM_ARRAY_TASK_COUNT multiplies it.
  * A job array must be a range without holes: the numbers of a list do not say which shards they are.
  * Returns SNTK_OK; SNTK_ERR_ARGUMENT (the text or a variable is malformed, a variable lacks its partner, or none is
  * set). */

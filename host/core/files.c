@@ -166,14 +166,30 @@ sntk_status sntk_make_directories(sntk_context *ctx, const char *directory, bool
   return status;
 }
 
-sntk_status sntk_replace_file(sntk_context *ctx, int fd, const char *temporary, const char *path) {
+/* Synced, and still what has the temporary name? */
+static sntk_status settle(sntk_context *ctx, int fd, const char *temporary, const char *path) {
   if (!sntk_file_sync(fd)) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot sync it: %s", temporary, strerror(errno));
-  if (!sntk_file_is_at(fd, temporary))
-    return sntk_fail(ctx, SNTK_ERR_IO,
-                     "%s: it is not replaced: another process took away what was written to %s; let that one end, or "
-                     "give another --out",
-                     path, temporary);
+  if (sntk_file_is_at(fd, temporary)) return SNTK_OK;
+  return sntk_fail(ctx, SNTK_ERR_IO,
+                   "%s: it is not replaced: another process took away what was written to %s; let that one end, or "
+                   "give another --out",
+                   path, temporary);
+}
+
+sntk_status sntk_replace_file(sntk_context *ctx, int fd, const char *temporary, const char *path) {
+  SNTK_TRY(settle(ctx, fd, temporary, path));
   if (rename(temporary, path) != 0)
     return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot rename %s to it: %s", path, temporary, strerror(errno));
   return sntk_sync_parent(ctx, path);
+}
+
+sntk_status sntk_place_file(sntk_context *ctx, int fd, const char *temporary, const char *path, bool *taken) {
+  SNTK_TRY(settle(ctx, fd, temporary, path));
+  *taken = false;
+  if (link(temporary, path) == 0) {
+    unlink(temporary);
+    return sntk_sync_parent(ctx, path);
+  }
+  *taken = errno == EEXIST;
+  return *taken ? SNTK_OK : sntk_replace_file(ctx, fd, temporary, path);
 }

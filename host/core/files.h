@@ -50,6 +50,10 @@ sntk_status sntk_make_directories(sntk_context *ctx, const char *directory, bool
  * directory. */
 sntk_status sntk_replace_file(sntk_context *ctx, int fd, const char *temporary, const char *path);
 
+/* The same where nothing has the name yet; *taken, and nothing done, where something has it by now. A file system
+ * without links cannot tell, and replaces it. */
+sntk_status sntk_place_file(sntk_context *ctx, int fd, const char *temporary, const char *path, bool *taken);
+
 /* printf into memory of its own; NULL without memory. */
 char *sntk_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/output.h"
 
@@ -69,3 +70,29 @@ static char *print(const json_t *value, size_t form) {
 char *sntk_json_text(const json_t *value) { return print(value, JSON_COMPACT); }
 
 char *sntk_json_lines(const json_t *value) { return print(value, JSON_INDENT(2)); }
+
+static bool ends_in(const char *text, const char *suffix) {
+  const size_t length = strlen(text), end = strlen(suffix);
+  return length >= end && strcmp(text + length - end, suffix) == 0;
+}
+
+/* Members that may differ between identical runs. */
+static bool is_timing(const char *key) { return ends_in(key, "_seconds") || ends_in(key, "_time"); }
+
+bool sntk_same_result(const json_t *a, const json_t *b) {
+  const char *key;
+  json_t *value;
+  size_t i;
+  if (json_is_array(a) && json_is_array(b)) {
+    if (json_array_size(a) != json_array_size(b)) return false;
+    json_array_foreach(a, i, value) if (!sntk_same_result(value, json_array_get(b, i))) return false;
+    return true;
+  }
+  if (!json_is_object(a) || !json_is_object(b)) return json_equal(a, b);
+  json_object_foreach((json_t *)a, key, value) {
+    const json_t *other = json_object_get(b, key);
+    if (!is_timing(key) && (!other || !sntk_same_result(value, other))) return false;
+  }
+  json_object_foreach((json_t *)b, key, value) if (!is_timing(key) && !json_object_get(a, key)) return false;
+  return true;
+}

@@ -31,6 +31,9 @@ char *sntk_json_text(const json_t *value);
 /* The same over indented lines. */
 char *sntk_json_lines(const json_t *value);
 
+/* Are two points the same but for members that may differ between identical runs (*_seconds, *_time)? */
+bool sntk_same_result(const json_t *a, const json_t *b);
+
 /* sntk_run_add for a json_t; does not take the reference. */
 sntk_status sntk_run_add_json(sntk_context *ctx, sntk_run *run, const json_t *point);
 
@@ -41,9 +44,32 @@ typedef struct sntk_run_device {
   bool emulated;
 } sntk_run_device;
 
-/* Member "device" of run.json from its next rewrite (sntk_run_close) on; until then the context's backend, if one is
- * open. */
+/* Member "device" of run.json from its next rewrite on; until then the context's backend, if one is open. */
 sntk_status sntk_run_set_device(sntk_context *ctx, sntk_run *run, const sntk_run_device *device);
+
+/* How many items are dealt round to the shards: the run is done when each is some finished shard's. Otherwise it is
+ * when all shards of one number are. */
+void sntk_run_set_items(sntk_run *run, int64_t items);
+
+/* Reads what other shards have added since. */
+sntk_status sntk_run_refresh(sntk_context *ctx, sntk_run *run);
+
+/* sntk_run_close in two steps. `state` is this process's, `whole` the run's where every shard is done ("failed" where
+ * none of its points is good). Then sntk_run_unfinished says what other shards still owe; NULL where nothing. */
+sntk_status sntk_run_finish(sntk_context *ctx, sntk_run *run, const char *state, const char *whole, const char *flags);
+const char *sntk_run_unfinished(const sntk_run *run);
+void sntk_run_free(sntk_run *run);
+
+/* A file of results that is in its place: its size and checksum are written to run.json. */
+sntk_status sntk_run_keep(sntk_context *ctx, sntk_run *run, const char *name);
+/* One that could not be written: the run.json of the end says why. */
+sntk_status sntk_run_miss(sntk_context *ctx, sntk_run *run, const char *name, const char *why);
+/* Is a file of results there, as it was written? *there is false for one that is gone or could not be written: it is to
+ * be made again. One that run.json does not speak of is missed only where it is `expected`. SNTK_ERR_DATA, with the
+ * cure, where it was changed. */
+sntk_status sntk_run_result(sntk_context *ctx, const sntk_run *run, const char *name, bool expected, bool *there);
+/* The same of run.h5 and of every file that run.json speaks of: *absent names the first that is to be made again. */
+sntk_status sntk_run_results(sntk_context *ctx, const sntk_run *run, bool expected, const char **absent);
 
 /* For a run that could not begin (a setting or a file was wrong, memory short): removes what opening made, so that the
  * corrected command starts afresh, and frees the run. False, and nothing done, where the run has points, is a shard, or

@@ -15,56 +15,16 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include "core/files.h"
 #include "core/output.h"
-#include "softntk/version.h"
+#include "core/run_internal.h"
 
-enum {
-  SCHEMA = 1,
-  CHECKSUM_CHARS = 20, /* ,"crc32":"xxxxxxxx"} */
-  PATH_CHARS = 256,    /* a dotted key in a message */
-  VALUE_CHARS = 120    /* a value in a message */
-};
+enum { CHECKSUM_CHARS = 20 }; /* ,"crc32":"xxxxxxxx"} */
 
-typedef struct run_point {
-  char *text;
-  const char *file; /* name of the points file it was read from, or that it was added to */
-  int64_t line;     /* 0 where it was added by us */
-  const char *seen; /* the file read last that holds it */
-} run_point;
-
-typedef struct name_list {
-  char **names;
-  size_t count;
-} name_list;
-
-struct sntk_run {
-  char *directory, *own_name, *own_path, *json_path, *temporary;
-  char *command;
-  json_t *config;
-  char *notice;
-  bool describes;   /* shard 0: run.json is ours */
-  bool ours;        /* not sharded, and nothing was there when it was opened */
-  bool made;        /* the directory was not there */
-  json_t *document; /* run.json */
-  double wall_before, started;
-  name_list files;
-  run_point *points;
-  int64_t count, capacity;
-  json_t *index; /* kind -> id -> number of the point: looked up without memory of its own */
-  int64_t twice; /* lines that repeat another of their file */
-  int fd;
-  bool locked;    /* false where the file system has no locks */
-  int64_t length; /* bytes of whole lines in our file */
-  bool torn;      /* up to torn_bytes beyond `length` could not be cut off yet */
-  size_t torn_bytes;
-};
-
-static sntk_status out_of_memory(sntk_context *ctx, const char *path) {
+sntk_status sntk_run_no_memory(sntk_context *ctx, const char *path) {
   return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory for the run's records", path);
 }
 
@@ -114,13 +74,13 @@ static sntk_status list_points(sntk_context *ctx, const char *directory, name_li
       capacity = 2 * capacity + 8;
       char **names = realloc(list->names, capacity * sizeof *names);
       if (!names) {
-        status = out_of_memory(ctx, directory);
+        status = sntk_run_no_memory(ctx, directory);
         break;
       }
       list->names = names;
     }
     if (!(list->names[list->count] = sntk_format("%s", entry->d_name))) {
-      status = out_of_memory(ctx, directory);
+      status = sntk_run_no_memory(ctx, directory);
       break;
     }
     list->count++;
@@ -163,13 +123,14 @@ static sntk_status remember(sntk_context *ctx, sntk_run *run, const char *kind, 
   if (run->count == run->capacity) {
     const int64_t capacity = 2 * run->capacity + 64;
     run_point *points = realloc(run->points, (size_t)capacity * sizeof *points);
-    if (!points) return out_of_memory(ctx, run->own_path);
+    if (!points) return sntk_run_no_memory(ctx, run->own_path);
     run->points = points;
     run->capacity = capacity;
   }
   json_t *ids = json_object_get(run->index, kind);
-  if (!ids && json_object_set_new(run->index, kind, ids = json_object()) != 0) return out_of_memory(ctx, run->own_path);
-  if (json_object_set_new(ids, id, json_integer(run->count)) != 0) return out_of_memory(ctx, run->own_path);
+  if (!ids && json_object_set_new(run->index, kind, ids = json_object()) != 0)
+    return sntk_run_no_memory(ctx, run->own_path);
+  if (json_object_set_new(ids, id, json_integer(run->count)) != 0) return sntk_run_no_memory(ctx, run->own_path);
   run->points[run->count++] = (run_point){text, file, line, file};
   return SNTK_OK;
 }
@@ -178,32 +139,6 @@ static sntk_status remember(sntk_context *ctx, sntk_run *run, const char *kind, 
 static void forget_last(sntk_run *run, const char *kind, const char *id) {
   json_object_del(json_object_get(run->index, kind), id);
   run->count--;
-}
-
-static bool ends_in(const char *text, const char *suffix) {
-  const size_t length = strlen(text), end = strlen(suffix);
-  return length >= end && strcmp(text + length - end, suffix) == 0;
-}
-
-/* Members that may differ between identical runs. */
-static bool is_timing(const char *key) { return ends_in(key, "_seconds") || ends_in(key, "_time"); }
-
-static bool same_result(const json_t *a, const json_t *b) {
-  const char *key;
-  json_t *value;
-  size_t i;
-  if (json_is_array(a) && json_is_array(b)) {
-    if (json_array_size(a) != json_array_size(b)) return false;
-    json_array_foreach(a, i, value) if (!same_result(value, json_array_get(b, i))) return false;
-    return true;
-  }
-  if (!json_is_object(a) || !json_is_object(b)) return json_equal(a, b);
-  json_object_foreach((json_t *)a, key, value) {
-    const json_t *other = json_object_get(b, key);
-    if (!is_timing(key) && (!other || !same_result(value, other))) return false;
-  }
-  json_object_foreach((json_t *)b, key, value) if (!is_timing(key) && !json_object_get(a, key)) return false;
-  return true;
 }
 
 /* The checksum member of a line whose object text is body and a closing brace. */
@@ -224,8 +159,8 @@ static sntk_status take_again(sntk_context *ctx, sntk_run *run, run_point *known
                               int64_t line) {
   json_error_t error;
   json_t *before = sntk_json_parse(known->text, strlen(known->text), &error);
-  if (!before) return out_of_memory(ctx, run->own_path);
-  const bool same = same_result(before, point);
+  if (!before) return sntk_run_no_memory(ctx, run->own_path);
+  const bool same = sntk_same_result(before, point);
   json_decref(before);
   if (!same)
     return sntk_fail(
@@ -246,7 +181,7 @@ static sntk_status take_line(sntk_context *ctx, sntk_run *run, char *body, size_
   json_error_t error;
   body[size++] = '}';
   json_t *point = sntk_json_parse(body, size, &error);
-  if (!point && sntk_json_lost()) return out_of_memory(ctx, run->own_path);
+  if (!point && sntk_json_lost()) return sntk_run_no_memory(ctx, run->own_path);
   const char *flaw = point ? point_flaw(point, &kind, &id) : error.text;
   sntk_status status = SNTK_OK;
   run_point *known = flaw ? NULL : lookup(run, kind, id);
@@ -261,7 +196,7 @@ static sntk_status take_line(sntk_context *ctx, sntk_run *run, char *body, size_
       memcpy(text, body, size);
       text[size] = '\0';
     }
-    status = text ? remember(ctx, run, kind, id, text, file, line) : out_of_memory(ctx, run->own_path);
+    status = text ? remember(ctx, run, kind, id, text, file, line) : sntk_run_no_memory(ctx, run->own_path);
     if (status != SNTK_OK) free(text);
   }
   json_decref(point);
@@ -274,7 +209,7 @@ static sntk_status add_notice(sntk_context *ctx, sntk_run *run, char *text) {
     free(text);
     text = both;
   }
-  if (!text) return out_of_memory(ctx, run->own_path);
+  if (!text) return sntk_run_no_memory(ctx, run->own_path);
   free(run->notice);
   run->notice = text;
   return SNTK_OK;
@@ -285,7 +220,7 @@ static sntk_status read_points(sntk_context *ctx, sntk_run *run, int fd, const c
   char *text;
   int64_t length;
   char *path = sntk_format("%s/%s", run->directory, file);
-  if (!path) return out_of_memory(ctx, file);
+  if (!path) return sntk_run_no_memory(ctx, file);
   sntk_status status = sntk_file_read(ctx, fd, path, &text, &length);
   *whole = run->twice = 0;
   for (int64_t line = 1; status == SNTK_OK && *whole < length; line++) {
@@ -323,29 +258,60 @@ static sntk_status read_points(sntk_context *ctx, sntk_run *run, int fd, const c
   return status;
 }
 
+/* A points file of another shard; one that is gone since it was listed was withdrawn. */
+static sntk_status read_other(sntk_context *ctx, sntk_run *run, const char *name) {
+  int64_t whole;
+  char *path = sntk_format("%s/%s", run->directory, name);
+  if (!path) return sntk_run_no_memory(ctx, run->directory);
+  const int fd = sntk_file_descriptor(path, O_RDONLY | O_NONBLOCK);
+  sntk_status status = SNTK_OK;
+  if (fd >= 0)
+    status = read_points(ctx, run, fd, name, false, &whole);
+  else if (errno != ENOENT)
+    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", path, strerror(errno));
+  if (fd >= 0) close(fd);
+  free(path);
+  return status;
+}
+
 static sntk_status read_all_points(sntk_context *ctx, sntk_run *run) {
   SNTK_TRY(list_points(ctx, run->directory, &run->files));
   for (size_t i = 0; i < run->files.count; i++) {
     const char *name = run->files.names[i];
-    const bool own = strcmp(name, run->own_name) == 0;
-    int64_t whole;
-    if (own) {
-      SNTK_TRY(read_points(ctx, run, run->fd, name, true, &run->length));
-      continue;
-    }
-    char *path = sntk_format("%s/%s", run->directory, name);
-    const int fd = path ? sntk_file_descriptor(path, O_RDONLY | O_NONBLOCK) : -1;
-    sntk_status status = SNTK_OK;
-    if (!path)
-      status = out_of_memory(ctx, run->directory);
-    else if (fd < 0 && errno != ENOENT)
-      status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", path, strerror(errno));
-    free(path);
-    if (status == SNTK_OK && fd >= 0) status = read_points(ctx, run, fd, name, false, &whole);
-    if (fd >= 0) close(fd);
-    SNTK_TRY(status);
+    SNTK_TRY(strcmp(name, run->own_name) == 0 ? read_points(ctx, run, run->fd, name, true, &run->length)
+                                              : read_other(ctx, run, name));
   }
   return SNTK_OK;
+}
+
+/* The list's own copy of a name, to which points may refer; NULL without memory. */
+static const char *kept_name(name_list *list, const char *name) {
+  for (size_t i = 0; i < list->count; i++)
+    if (strcmp(list->names[i], name) == 0) return list->names[i];
+  char **names = realloc(list->names, (list->count + 1) * sizeof *names);
+  if (!names) return NULL;
+  list->names = names;
+  char *copy = sntk_format("%s", name);
+  if (copy) names[list->count++] = copy;
+  return copy;
+}
+
+sntk_status sntk_run_refresh(sntk_context *ctx, sntk_run *run) {
+  name_list list;
+  SNTK_TRY(list_points(ctx, run->directory, &list));
+  char *notice = run->notice; /* what is read here was told, or is another writer's line under way */
+  run->notice = NULL;
+  for (int64_t i = 0; i < run->count; i++) run->points[i].seen = NULL;
+  sntk_status status = SNTK_OK;
+  for (size_t i = 0; i < list.count && status == SNTK_OK; i++) {
+    if (strcmp(list.names[i], run->own_name) == 0) continue;
+    const char *name = kept_name(&run->files, list.names[i]);
+    status = name ? read_other(ctx, run, name) : sntk_run_no_memory(ctx, run->directory);
+  }
+  names_free(&list);
+  free(run->notice);
+  run->notice = notice;
+  return status;
 }
 
 /* Only once everything else of the run is found sound. */
@@ -392,7 +358,7 @@ sntk_status sntk_run_add_json(sntk_context *ctx, sntk_run *run, const json_t *po
   char *text = sntk_json_text(point);
   const size_t body = text ? strlen(text) - 1 : 0; /* without the closing brace */
   char *line = text ? malloc(body + CHECKSUM_CHARS + 2) : NULL;
-  sntk_status status = out_of_memory(ctx, run->own_path);
+  sntk_status status = line ? SNTK_OK : sntk_run_no_memory(ctx, run->own_path);
   if (line) {
     memcpy(line, text, body);
     checksum_member(text, body, line + body);
@@ -415,7 +381,7 @@ sntk_status sntk_run_add_json(sntk_context *ctx, sntk_run *run, const json_t *po
 sntk_status sntk_run_add(sntk_context *ctx, sntk_run *run, const char *point) {
   json_error_t error;
   json_t *value = sntk_json_parse(point, strlen(point), &error);
-  if (!value && sntk_json_lost()) return out_of_memory(ctx, run->own_path);
+  if (!value && sntk_json_lost()) return sntk_run_no_memory(ctx, run->own_path);
   if (!value)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: the point is not JSON: line %d, column %d: %s", run->own_path,
                      error.line, error.column, error.text);
@@ -437,171 +403,6 @@ const char *sntk_run_find(const sntk_run *run, const char *kind, const char *id)
   return point ? point->text : NULL;
 }
 
-/* ---- run.json ---------------------------------------------------------------------------------------------------- */
-
-/* The first key, in the recorded configuration's order, whose value differs; false where there is none. A member that
- * is absent has the value NULL. */
-static bool first_difference(const json_t *was, const json_t *now, const char *prefix, char path[PATH_CHARS],
-                             const json_t **old_value, const json_t **new_value) {
-  const bool top = *prefix == '\0';
-  const json_t *const sides[2] = {was, now};
-  for (int side = 0; side < 2; side++) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)sides[side], key, value) {
-      /* neither changes a result */
-      if (top && (strcmp(key, "threads") == 0 || strcmp(key, "name") == 0)) continue;
-      const json_t *a = json_object_get(was, key), *b = json_object_get(now, key);
-      if (a && b && json_equal(a, b)) continue;
-      char here[PATH_CHARS];
-      snprintf(here, sizeof here, "%.*s%s%.*s", PATH_CHARS / 2, prefix, top ? "" : ".", PATH_CHARS / 2 - 2, key);
-      if (json_is_object(a) && json_is_object(b)) return first_difference(a, b, here, path, old_value, new_value);
-      memcpy(path, here, sizeof here);
-      *old_value = a;
-      *new_value = b;
-      return true;
-    }
-  }
-  return false;
-}
-
-static void value_text(const json_t *value, int digits, char text[VALUE_CHARS]) {
-  char *json = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits)) : NULL;
-  snprintf(text, VALUE_CHARS, "%s", !value ? "not given" : json ? json : "(no memory to print it)");
-  free(json);
-}
-
-static sntk_status check_same_config(sntk_context *ctx, const sntk_run *run, const json_t *recorded) {
-  char path[PATH_CHARS], before[VALUE_CHARS], after[VALUE_CHARS];
-  const json_t *old_value, *new_value;
-  if (!first_difference(recorded, run->config, "", path, &old_value, &new_value)) return SNTK_OK;
-  value_text(old_value, 15, before);
-  value_text(new_value, 15, after);
-  if (strcmp(before, after) == 0) {
-    value_text(old_value, 17, before);
-    value_text(new_value, 17, after);
-  }
-  return sntk_fail(
-      ctx, SNTK_ERR_CONFIG,
-      "%s: %s is %s, but the run there was made with %s; resume with the configuration that it began with, or give "
-      "another --out",
-      run->directory, path, after, before);
-}
-
-/* Reads the run.json that is there, if any, and checks that it is of the same command and configuration. */
-static sntk_status read_previous(sntk_context *ctx, const sntk_run *run, json_t **previous) {
-  *previous = NULL;
-  const int fd = sntk_file_descriptor(run->json_path, O_RDONLY | O_NONBLOCK);
-  if (fd < 0 && errno == ENOENT) return SNTK_OK;
-  if (fd < 0) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", run->json_path, strerror(errno));
-  char *text;
-  int64_t length;
-  sntk_status status = sntk_file_read(ctx, fd, run->json_path, &text, &length);
-  close(fd);
-  if (status != SNTK_OK) return status;
-  json_error_t error;
-  json_t *document = sntk_json_parse(text, (size_t)length, &error);
-  free(text);
-  if (!document && sntk_json_lost()) return out_of_memory(ctx, run->json_path);
-  const json_t *schema = json_object_get(document, "schema"), *config = json_object_get(document, "config");
-  const char *command = json_string_value(json_object_get(document, "command"));
-  if (!document)
-    status = sntk_fail(ctx, SNTK_ERR_DATA, "%s:%d:%d: it is damaged: %s; restore it, or give another --out",
-                       run->json_path, error.line, error.column, error.text);
-  else if (!json_is_integer(schema) || !json_is_object(config) || !command)
-    status = sntk_fail(
-        ctx, SNTK_ERR_DATA,
-        "%s: it lacks \"schema\", \"command\" or \"config\": not the record of a run; restore it, or give another "
-        "--out",
-        run->json_path);
-  else if (json_integer_value(schema) != SCHEMA)
-    status = sntk_fail(ctx, SNTK_ERR_DATA, "%s: it has schema %lld; this version reads schema %d: give another --out",
-                       run->json_path, (long long)json_integer_value(schema), (int)SCHEMA);
-  else if (strcmp(command, run->command) != 0)
-    status = sntk_fail(ctx, SNTK_ERR_CONFIG, "%s: the run there is one of '%.100s', not of '%s'; give another --out",
-                       run->directory, command, run->command);
-  else
-    status = check_same_config(ctx, run, config);
-  if (status == SNTK_OK)
-    *previous = document;
-  else
-    json_decref(document);
-  return status;
-}
-
-static json_t *device_object(const char *backend, const char *name, int threads, bool emulated) {
-  json_t *object = json_pack("{s:s, s:s, s:i}", "backend", backend, "name", name, "threads", threads);
-  if (object && emulated && json_object_set_new(object, "emulated", json_true()) != 0) {
-    json_decref(object);
-    return NULL;
-  }
-  return object;
-}
-
-sntk_status sntk_run_set_device(sntk_context *ctx, sntk_run *run, const sntk_run_device *device) {
-  if (!run->describes) return SNTK_OK;
-  json_t *object = device_object(device->backend, device->name, device->threads, device->emulated);
-  if (!object || json_object_set_new(run->document, "device", object) != 0) return out_of_memory(ctx, run->json_path);
-  return SNTK_OK;
-}
-
-static json_t *libraries_object(void) {
-  return json_pack("{s:s, s:s, s:s}", "hdf5", sntk_h5_version(), "jansson", jansson_version_str(), "zlib",
-                   zlibVersion());
-}
-
-/* The members in the order in which run.json shows them; `previous` may be NULL. */
-static sntk_status make_document(sntk_context *ctx, sntk_run *run, const json_t *previous) {
-  const json_t *started = json_object_get(previous, "started_time"), *flags = json_object_get(previous, "flags");
-  const json_int_t resumed = previous ? json_integer_value(json_object_get(previous, "resumed")) + 1 : 0;
-  json_t *name = json_object_get(run->config, "name"), *seed = json_object_get(run->config, "seed");
-  sntk_json_watch();
-  json_t *device = ctx && ctx->backend ? device_object(sntk_context_backend(ctx), sntk_context_device(ctx),
-                                                       sntk_context_threads(ctx), false)
-                                       : json_null();
-  char now[32];
-  const time_t seconds = time(NULL);
-  struct tm utc;
-  if (!gmtime_r(&seconds, &utc) || strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0) now[0] = '\0';
-  run->wall_before = json_number_value(json_object_get(previous, "wall_seconds"));
-
-  json_t *document = run->document = json_object();
-  int failed = json_object_set_new(document, "schema", json_integer(SCHEMA));
-  failed |= json_object_set_new(document, "command", json_string(run->command));
-  failed |= json_object_set_new(document, "status", json_string("running"));
-  if (name) failed |= json_object_set(document, "name", name);
-  failed |= json_object_set_new(document, "version", json_string(sntk_version()));
-  failed |= json_object_set_new(document, "git_commit", json_string(sntk_git_commit()));
-  failed |= json_object_set_new(document, "started_time",
-                                json_is_string(started) ? json_deep_copy(started) : json_string(now));
-  failed |= json_object_set_new(document, "wall_seconds", json_real(run->wall_before));
-  failed |= json_object_set_new(document, "resumed", json_integer(resumed));
-  failed |= json_object_set(document, "config", run->config);
-  if (seed) failed |= json_object_set(document, "seed", seed);
-  failed |= json_object_set_new(document, "device", device);
-  failed |= json_object_set_new(document, "libraries", libraries_object());
-  failed |= json_object_set_new(document, "flags", json_is_object(flags) ? json_deep_copy(flags) : json_object());
-  if (failed || sntk_json_lost())
-    return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no memory for it, or a text in it is not UTF-8", run->json_path);
-  return SNTK_OK;
-}
-
-static sntk_status write_document(sntk_context *ctx, const sntk_run *run) {
-  char *text = sntk_json_lines(run->document);
-  if (!text) return out_of_memory(ctx, run->json_path);
-  const size_t length = strlen(text);
-  text[length] = '\n'; /* in place of the terminator: what is written is counted */
-  sntk_status status = SNTK_OK;
-  const int fd = sntk_file_create(run->temporary);
-  if (fd < 0 || !sntk_file_write(fd, text, length + 1))
-    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot write it: %s", run->temporary, strerror(errno));
-  free(text);
-  if (status == SNTK_OK) status = sntk_replace_file(ctx, fd, run->temporary, run->json_path);
-  if (fd >= 0 && status != SNTK_OK && sntk_file_is_at(fd, run->temporary)) unlink(run->temporary);
-  if (fd >= 0) close(fd); /* it is synced: nothing is left that could fail */
-  return status;
-}
-
 /* ---- opening and closing ----------------------------------------------------------------------------------------- */
 
 static void unlock(sntk_run *run) {
@@ -610,7 +411,7 @@ static void unlock(sntk_run *run) {
   run->locked = false;
 }
 
-static void run_free(sntk_run *run) {
+void sntk_run_free(sntk_run *run) {
   if (!run) return;
   unlock(run);
   for (int64_t i = 0; i < run->count; i++) free(run->points[i].text);
@@ -618,6 +419,9 @@ static void run_free(sntk_run *run) {
   names_free(&run->files);
   json_decref(run->index);
   json_decref(run->document);
+  json_decref(run->results);
+  free(run->unfinished);
+  free(run->share);
   json_decref(run->config);
   free(run->notice);
   free(run->command);
@@ -641,27 +445,31 @@ static sntk_status check_options(sntk_context *ctx, const sntk_run_options *opti
 
 static sntk_status run_create(sntk_context *ctx, const sntk_run_options *options, sntk_run **out) {
   sntk_run *run = *out = calloc(1, sizeof *run);
-  if (!run) return out_of_memory(ctx, options->directory);
+  if (!run) return sntk_run_no_memory(ctx, options->directory);
   run->fd = -1;
   run->started = sntk_seconds();
-  run->describes = options->shard_index == 0;
+  run->shard_index = options->shard_index;
+  run->shard_count = options->shard_count;
   run->directory = sntk_format("%s", options->directory);
   run->command = sntk_format("%s", options->command);
   run->own_name = options->shard_count == 1
                       ? sntk_format("points.jsonl")
                       : sntk_format("points.%dof%d.jsonl", options->shard_index, options->shard_count);
   run->index = json_object();
-  if (!run->directory || !run->command || !run->own_name || !run->index) return out_of_memory(ctx, options->directory);
+  if (!run->directory || !run->command || !run->own_name || !run->index)
+    return sntk_run_no_memory(ctx, options->directory);
   for (size_t end = strlen(run->directory); end > 1 && run->directory[end - 1] == '/'; end--)
     run->directory[end - 1] = '\0';
   run->own_path = sntk_format("%s/%s", run->directory, run->own_name);
   run->json_path = sntk_format("%s/run.json", run->directory);
   /* Named after the points file, whose lock we hold: two numbers of shards at once both have a shard 0. */
   run->temporary = sntk_format("%s/run.json.%s.tmp", run->directory, run->own_name);
-  if (!run->own_path || !run->json_path || !run->temporary) return out_of_memory(ctx, options->directory);
+  run->share = sntk_format("%d/%d", options->shard_index, options->shard_count);
+  if (!run->own_path || !run->json_path || !run->temporary || !run->share)
+    return sntk_run_no_memory(ctx, options->directory);
   json_error_t error;
   run->config = sntk_json_parse(options->config, strlen(options->config), &error);
-  if (!run->config && sntk_json_lost()) return out_of_memory(ctx, options->directory);
+  if (!run->config && sntk_json_lost()) return sntk_run_no_memory(ctx, options->directory);
   if (!run->config)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "the run's configuration is not JSON: line %d, column %d: %s", error.line,
                      error.column, error.text);
@@ -694,7 +502,7 @@ static sntk_status speaks_of_points(sntk_context *ctx, int fd, const char *path,
 static sntk_status refuse_points(sntk_context *ctx, const sntk_run *run, const char *name) {
   bool speaks = false;
   char *path = sntk_format("%s/%s", run->directory, name);
-  if (!path) return out_of_memory(ctx, run->directory);
+  if (!path) return sntk_run_no_memory(ctx, run->directory);
   const int fd = sntk_file_descriptor(path, O_RDONLY | O_NONBLOCK);
   sntk_status status = SNTK_OK;
   if (fd >= 0) {
@@ -716,7 +524,7 @@ static sntk_status refuse_existing(sntk_context *ctx, const sntk_run *run) {
   names_free(&list);
   SNTK_TRY(status);
   char *results = sntk_format("%s/run.h5", run->directory);
-  if (!results) return out_of_memory(ctx, run->directory);
+  if (!results) return sntk_run_no_memory(ctx, run->directory);
   if (access(results, F_OK) == 0) status = fail_exists(ctx, run, "run.h5");
   free(results);
   return status;
@@ -793,61 +601,38 @@ sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sn
   if (status == SNTK_OK && !options->resume) status = refuse_existing(ctx, run);
   /* Before the lock, so that a refused resume leaves no file behind; after it again, since the counters may have moved.
    */
-  if (status == SNTK_OK) status = read_previous(ctx, run, &previous);
+  if (status == SNTK_OK) status = sntk_run_read_previous(ctx, run, &previous);
   if (status == SNTK_OK) status = lock_points(ctx, run);
   if (status == SNTK_OK && !options->resume) status = refuse_late_existing(ctx, run);
   if (status == SNTK_OK) {
     json_decref(previous);
-    status = read_previous(ctx, run, &previous);
+    status = sntk_run_read_previous(ctx, run, &previous);
   }
   if (status == SNTK_OK) status = read_all_points(ctx, run);
   if (status == SNTK_OK) run->ours = options->shard_count == 1 && !previous && run->count == 0;
   if (status == SNTK_OK) status = cut_torn_tail(ctx, run);
-  if (status == SNTK_OK && run->describes) status = make_document(ctx, run, previous);
-  if (status == SNTK_OK && run->describes) status = write_document(ctx, run);
+  if (status == SNTK_OK) status = sntk_run_make_document(ctx, run, previous);
+  if (status == SNTK_OK) status = sntk_run_write_document(ctx, run, "running", "running");
   json_decref(previous);
   if (status != SNTK_OK) {
     if (run) withdraw(run);
-    run_free(run);
+    sntk_run_free(run);
     return status;
   }
   *out = run;
   return SNTK_OK;
 }
 
-static sntk_status finish_document(sntk_context *ctx, sntk_run *run, const char *status_word, const char *flags) {
-  static const char *const words[] = {"done", "interrupted", "failed"};
-  bool known = false;
-  for (size_t i = 0; i < sizeof words / sizeof *words; i++) known |= strcmp(status_word, words[i]) == 0;
-  if (!known)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: status '%s'; a run ends done, interrupted or failed", run->directory,
-                     status_word);
-  json_error_t error;
-  json_t *members = flags ? sntk_json_parse(flags, strlen(flags), &error) : json_object();
-  if (!members && (!flags || sntk_json_lost())) return out_of_memory(ctx, run->json_path);
-  if (!json_is_object(members)) {
-    json_decref(members);
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: the flags are not a JSON object", run->directory);
-  }
-  sntk_json_watch();
-  int failed = json_object_update(json_object_get(run->document, "flags"), members);
-  json_decref(members);
-  failed |= json_object_set_new(run->document, "status", json_string(status_word));
-  failed |=
-      json_object_set_new(run->document, "wall_seconds", json_real(run->wall_before + sntk_seconds() - run->started));
-  return failed || sntk_json_lost() ? out_of_memory(ctx, run->json_path) : write_document(ctx, run);
-}
-
 sntk_status sntk_run_close(sntk_context *ctx, sntk_run *run, const char *status, const char *flags) {
   if (!run) return SNTK_OK;
-  const sntk_status result = run->describes ? finish_document(ctx, run, status, flags) : SNTK_OK;
-  run_free(run);
+  const sntk_status result = sntk_run_finish(ctx, run, status, "done", flags);
+  sntk_run_free(run);
   return result;
 }
 
 bool sntk_run_discard(sntk_run *run) {
-  if (!run->ours || run->count > 0) return false;
+  if (!run->ours || run->count > 0 || run->kept) return false;
   withdraw(run);
-  run_free(run);
+  sntk_run_free(run);
   return true;
 }

@@ -8,7 +8,7 @@ bats_require_minimum_version 1.5.0
 # Each test runs in an empty directory of its own, which bats removes.
 setup() {
   cd "$BATS_TEST_TMPDIR" || return 1
-  unset OMP_NUM_THREADS SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_COUNT SLURM_PROCID SLURM_NTASKS OMPI_COMM_WORLD_RANK \
+  unset OMP_NUM_THREADS SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_COUNT SLURM_PROCID SLURM_NTASKS SLURM_STEP_ID SLURM_STEP_NUM_TASKS OMPI_COMM_WORLD_RANK \
     OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE SNTK_PYTHON
   export CUDA_VISIBLE_DEVICES="" # a machine with a device must refuse --backend cuda as one without
   # SOFTNTK_BACKEND runs every case on that backend where the case names none: the last --backend counts.

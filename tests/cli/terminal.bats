@@ -34,7 +34,7 @@ STOPPED='timeout --foreground --preserve-status -s INT 2'
   script -qec "$STOPPED '$SOFTNTK' train c.yaml --quiet --out quiet" /dev/null >screen </dev/null || rc=$?
   equal "exit code" "$rc" 75
   equal 'what the terminal saw' "$(tr -d '\r' <screen)" \
-    'softntk: interrupted; what was finished is in quiet, and --resume goes on'
+    'softntk: interrupted; no point was finished, and there are no checkpoints within one: --resume begins it anew'
 }
 
 @test "with --json on standard output, progress goes to the terminal alone" {

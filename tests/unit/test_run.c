@@ -549,13 +549,13 @@ static void test_shards_are_read_as_one(void **state) {
   fixture *f = *state;
   sntk_run *run, *other;
   assert_ok(f, open_run(f, false, 1, 2, &run));
-  assert_false(exists(in_run(f, "run.json"))); /* shard 0's to write */
+  assert_true(exists(in_run(f, "run.json"))); /* of the shard that comes first */
   assert_true(exists(in_run(f, "points.1of2.jsonl")));
   add_points(f, run, 0, 2);
   const sntk_run_device device = {.backend = "ref", .name = "none", .threads = 1, .emulated = false};
   assert_ok(f, sntk_run_set_device(f->ctx, run, &device));
   /* Without resume a shared directory is an existing run. */
-  assert_fails(f, open_run(f, false, 0, 2, &other), SNTK_ERR_EXISTS, "points.1of2.jsonl", "--resume");
+  assert_fails(f, open_run(f, false, 0, 2, &other), SNTK_ERR_EXISTS, "run.json", "--resume");
   assert_ok(f, open_run(f, true, 0, 2, &other)); /* at the same time as shard 1 */
   assert_int_equal(sntk_run_count(other), 2);
   assert_true(exists(in_run(f, "run.json")));
@@ -1203,6 +1203,8 @@ static const char *const shard_variables[] = {"SLURM_ARRAY_TASK_ID",
                                               "SLURM_ARRAY_TASK_STEP",
                                               "SLURM_PROCID",
                                               "SLURM_NTASKS",
+                                              "SLURM_STEP_ID",
+                                              "SLURM_STEP_NUM_TASKS",
                                               "OMPI_COMM_WORLD_RANK",
                                               "OMPI_COMM_WORLD_SIZE",
                                               "PMI_RANK",
@@ -1253,7 +1255,23 @@ static void test_shard_auto(void **state) {
       {{NULL}, 0, 0, "SLURM_ARRAY_TASK_ID, SLURM_PROCID, OMPI_COMM_WORLD_RANK and PMI_RANK"},
       {{"PMI_RANK=1", "PMI_SIZE=3"}, 1, 3, NULL},
       {{"PMI_RANK=1", "PMI_SIZE=3", "OMPI_COMM_WORLD_RANK=2", "OMPI_COMM_WORLD_SIZE=4"}, 2, 4, NULL},
-      {{"SLURM_PROCID=5", "SLURM_NTASKS=6", "OMPI_COMM_WORLD_RANK=2", "OMPI_COMM_WORLD_SIZE=4"}, 5, 6, NULL},
+      {{"SLURM_PROCID=5", "SLURM_NTASKS=6"}, 5, 6, NULL},
+      /* mpirun within a batch script: Slurm's numbers are those of the script, or of a daemon */
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=4", "OMPI_COMM_WORLD_RANK=2", "OMPI_COMM_WORLD_SIZE=4"}, 2, 4, NULL},
+      {{"SLURM_PROCID=1", "SLURM_NTASKS=8", "SLURM_STEP_NUM_TASKS=2", "PMI_RANK=5", "PMI_SIZE=8"}, 5, 8, NULL},
+      /* srun; a step of fewer processes than the job; the one process of an interactive step */
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=4", "SLURM_STEP_ID=0", "SLURM_STEP_NUM_TASKS=4"}, 0, 4, NULL},
+      {{"SLURM_PROCID=1", "SLURM_NTASKS=4", "SLURM_STEP_ID=0", "SLURM_STEP_NUM_TASKS=2"}, 1, 2, NULL},
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=4", "SLURM_STEP_ID=4294967290", "SLURM_STEP_NUM_TASKS=1"}, 0, 1, NULL},
+      {{"SLURM_PROCID=2", "SLURM_STEP_ID=0", "SLURM_STEP_NUM_TASKS=2"}, 0, 0, "index 2"},
+      /* a batch script without srun */
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=1"}, 0, 1, NULL},
+      {{"SLURM_PROCID=0"}, 0, 1, NULL},
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=4"}, 0, 0, "start it with srun"},
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=4"}, 0, 0, "3 of 4 shards"},
+      {{"SLURM_ARRAY_TASK_ID=1", "SLURM_ARRAY_TASK_COUNT=3", "SLURM_PROCID=0", "SLURM_NTASKS=4"}, 0, 0, "srun"},
+      {{"SLURM_ARRAY_TASK_ID=1", "SLURM_ARRAY_TASK_COUNT=3", "SLURM_PROCID=0"}, 1, 3, NULL},
+      {{"SLURM_ARRAY_TASK_ID=1", "SLURM_ARRAY_TASK_COUNT=3", "PMI_RANK=1", "PMI_SIZE=2"}, 3, 6, NULL},
       {{"SLURM_ARRAY_TASK_ID=2", "SLURM_ARRAY_TASK_COUNT=3"}, 2, 3, NULL},
       {{"SLURM_ARRAY_TASK_ID=3", "SLURM_ARRAY_TASK_COUNT=3", "SLURM_ARRAY_TASK_MIN=1", "SLURM_ARRAY_TASK_MAX=3"},
        2,
