@@ -564,6 +564,7 @@ sntk_status app_run_close(app *a, sntk_status result) {
   }
   point_counts counts;
   const sntk_status counted = count_points(a, &counts);
+  if (counted != SNTK_OK) counts = (point_counts){.recorded = sntk_run_count(a->run)};
   const char *state = result == SNTK_ERR_INTERRUPTED            ? "interrupted"
                       : result != SNTK_OK || a->lost != SNTK_OK ? "failed"
                                                                 : "done";
