@@ -76,8 +76,7 @@ static sntk_status open_module(sntk_context *ctx, void **module) {
   static const char name[] = "libsoftntk_cuda.so";
   char folder[PATH_CHARS / 2], path[PATH_CHARS], reason[SNTK_ERROR_CHARS / 2];
   if (!own_folder(folder, sizeof folder))
-    return sntk_fail(ctx, errno == ENOMEM ? SNTK_ERR_MEMORY : SNTK_ERR_IO, "/proc/self/maps: cannot be read: %s",
-                     strerror(errno));
+    return sntk_fail(ctx, SNTK_ERR_IO, "/proc/self/maps: cannot be read: %s", strerror(errno));
   snprintf(path, sizeof path, "%s", name); /* anywhere on the loader's path */
   const char *const beside[] = {".", SNTK_LIBRARY_FROM_PROGRAM};
   for (size_t i = 0; i < sizeof beside / sizeof *beside && folder[0]; i++) {
