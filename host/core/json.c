@@ -2,13 +2,15 @@
  * @file json.c
  * @brief JSON values as a run's files hold them: 17 digits, null where a number is not finite, keys in insertion order.
  *
- * Jansson goes on where its memory fails: it drops characters of a text that it parses, members of an object that it
- * copies, keys of one that it prints, and reports success. So its allocations are watched.
+ * Jansson goes on where its memory fails: it drops members of an object that it copies and keys of one that it prints,
+ * and reports success. So its allocations are watched. Of a text that it parses it drops characters, loses count of
+ * them, and writes beyond the copies that it makes. So a parse is left where an allocation fails.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,15 +21,49 @@ static json_malloc_t host_malloc; /* the host program's own, where it has set on
 static json_free_t host_free;
 static _Thread_local bool lost;
 
+/* A parse under way: where it is left to, and what it holds. */
+typedef struct parse {
+  jmp_buf left;
+  void **blocks;
+  size_t count, capacity;
+} parse;
+
+static _Thread_local parse *parsing;
+
+/* False without memory. */
+static bool parse_holds(parse *p, void *block) {
+  if (p->count == p->capacity) {
+    const size_t capacity = 2 * p->capacity + 64;
+    void **blocks = realloc(p->blocks, capacity * sizeof *blocks);
+    if (!blocks) return false;
+    p->blocks = blocks;
+    p->capacity = capacity;
+  }
+  p->blocks[p->count++] = block;
+  return true;
+}
+
 static void *watched_malloc(size_t size) {
   void *memory = host_malloc(size);
-  if (!memory && size > 0) lost = true;
-  return memory;
+  const bool held = !memory || !parsing || parse_holds(parsing, memory);
+  if (memory && held) return memory;
+  if (memory) host_free(memory);
+  lost |= size > 0;
+  if (parsing) longjmp(parsing->left, 1);
+  return NULL;
+}
+
+/* What is freed is mostly what was taken last. */
+static void watched_free(void *block) {
+  size_t at = parsing ? parsing->count : 0;
+  while (at > 0 && parsing->blocks[at - 1] != block) at--;
+  if (at > 0) parsing->blocks[at - 1] = parsing->blocks[--parsing->count];
+  host_free(block);
 }
 
 static void begin_watching(void) {
   json_get_alloc_funcs(&host_malloc, &host_free);
-  json_set_alloc_funcs(watched_malloc, host_free);
+  json_set_alloc_funcs(watched_malloc, watched_free);
 }
 
 /* Jansson may stay in a host program that unloads this library. */
@@ -47,9 +83,29 @@ bool sntk_json_lost(void) { return lost; }
 
 json_t *sntk_json_real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
+/* The value, or NULL where the text is none or the parse was left. */
+static json_t *load_or_leave(parse *p, const char *text, size_t length, size_t flags, json_error_t *error) {
+  if (setjmp(p->left)) return NULL;
+  return json_loadb(text, length, flags, error);
+}
+
+/* json_loadb, left where an allocation fails: it is then lost, and what it held is freed. */
+static json_t *load(const char *text, size_t length, size_t flags, json_error_t *error) {
+  parse p = {.blocks = NULL};
+  const bool before = lost;
+  lost = false;
+  parsing = &p;
+  json_t *value = load_or_leave(&p, text, length, flags, error);
+  parsing = NULL;
+  while (lost && p.count > 0) host_free(p.blocks[--p.count]);
+  free(p.blocks);
+  lost |= before;
+  return value;
+}
+
 json_t *sntk_json_parse(const char *text, size_t length, json_error_t *error) {
   sntk_json_watch();
-  json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, error);
+  json_t *value = load(text, length, JSON_REJECT_DUPLICATES, error);
   if (!value || !sntk_json_lost()) return value;
   json_decref(value);
   return NULL;
@@ -59,12 +115,12 @@ json_t *sntk_json_parse(const char *text, size_t length, json_error_t *error) {
 static char *print(const json_t *value, size_t form) {
   sntk_json_watch();
   char *text = json_dumps(value, form | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-  json_t *again = text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
+  json_t *again = text ? load(text, strlen(text), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
   const bool whole = again && !sntk_json_lost() && json_equal(again, value);
   json_decref(again);
-  if (whole) return text;
-  free(text);
-  return NULL;
+  char *kept = whole ? strdup(text) : NULL; /* for free(), whatever allocator the host has set */
+  watched_free(text);
+  return kept;
 }
 
 char *sntk_json_text(const json_t *value) { return print(value, JSON_COMPACT); }

@@ -382,7 +382,7 @@ class Walker:
                 raise RuntimeError("%s: two undisturbed runs differ: %s" % (command.name, difference))
         return outcome
 
-    def judge(self, command, outcome):
+    def judge(self, command, plan, outcome):
         """Verdict and detail of a disturbed run."""
         stderr = read(os.path.join(self.folder, "err"))
         if outcome.hung:
@@ -391,6 +391,8 @@ class Walker:
             return "CRASH", signal.Signals(outcome.signal).name
         if outcome.code not in (0, 2, 4, 5, 75):
             return "EXIT CODE", "exit %d" % outcome.code
+        if self.options.strict and plan.startswith(("malloc", "mmap")) and outcome.code not in (0, 4):
+            return "EXIT CODE", "exit %d where memory is short" % outcome.code
         reference = self.references[command.name]
         if outcome.code == 0:
             difference = self.difference(command, reference, False)
@@ -417,7 +419,7 @@ class Walker:
         stderr = read(os.path.join(self.folder, "err"))
         if outcome.fired == 0 and outcome.code == 0:
             return None
-        verdict, detail = self.judge(command, outcome)
+        verdict, detail = self.judge(command, plan, outcome)
         return Finding(command, plan, outcome, verdict, detail, stderr)
 
     def close(self):
@@ -617,6 +619,7 @@ def parse():
     parser.add_argument("--command", help="of these commands alone, separated by commas")
     parser.add_argument("--family", help="of these families alone")
     parser.add_argument("--plan", help="this failing call alone, as in malloc:17 or write:3+:ENOSPC")
+    parser.add_argument("--strict", action="store_true", help="an allocation that fails must end in exit 4 or in success")
     parser.add_argument("--exclude", action="append", default=[], metavar="LIBRARY", help="leave its calls alone too (repeat)")
     parser.add_argument("--frames", type=int, default=6, help="how much of the way to a failing call is told")
     parser.add_argument("--most", type=int, default=40, help="kinds of findings that are told in full")
