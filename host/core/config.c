@@ -981,7 +981,8 @@ static yaml_mark_t mark_of_offset(const yaml_text *text, size_t offset) {
 
 static sntk_status yaml_failed(sntk_context *ctx, const yaml_text *text, const yaml_parser_t *parser) {
   char where[SNTK_CONFIG_WHERE_CHARS + SNTK_CONFIG_SHOW_CHARS];
-  if (parser->error == YAML_MEMORY_ERROR) return sntk_config_no_memory(ctx);
+  /* libyaml gives no error where it finds no memory for a node's tag */
+  if (parser->error == YAML_MEMORY_ERROR || parser->error == YAML_NO_ERROR) return sntk_config_no_memory(ctx);
   if (parser->error == YAML_READER_ERROR) {
     text_where(text, mark_of_offset(text, parser->problem_offset), where);
     char byte[NUMBER_CHARS] = "";

@@ -80,10 +80,11 @@ static sntk_status lost_child(h5_receiver *r) {
                      "samples or free memory",
                      place);
   if (ended >= 0 && WIFSIGNALED(ended))
-    return sntk_fail(r->ctx, SNTK_ERR_DATA,
-                     "%s: the HDF5 library crashed reading it (signal %d): the file is damaged or hostile; fetch or "
-                     "write it again",
-                     place, WTERMSIG(ended));
+    return sntk_fail(
+        r->ctx, SNTK_ERR_DATA,
+        "%s: the HDF5 library crashed reading it (signal %d): the file is damaged or hostile, or memory is "
+        "short; fetch or write it again",
+        place, WTERMSIG(ended));
   return sntk_fail(
       r->ctx, SNTK_ERR_DATA,
       "%s: the HDF5 library ended the process that read it: the file is damaged or hostile; fetch or write "
