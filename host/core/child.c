@@ -21,7 +21,7 @@
 #include <sys/prctl.h>
 #endif
 
-enum { POLL_MILLISECONDS = 100, FIRST_FREE = 3 /* behind the standard streams */, LAST_CLOSED = 4096 };
+enum { POLL_MILLISECONDS = 100, FIRST_FREE = 3 /* behind the standard streams */ };
 
 /* A pair of sockets, neither of which takes the place of a standard stream that is closed. */
 static bool make_link(int ends[2]) {
@@ -55,7 +55,7 @@ static void limit(int resource, int64_t bytes) {
 }
 
 /* In the child, before its work. */
-static void settle(int64_t space, pid_t parent, int link) {
+static void settle(int64_t space, pid_t parent) {
   static const int fatal[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGSYS, SIGPIPE};
   static const int requests[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGXCPU, SIGXFSZ};
   for (size_t s = 0; s < sizeof fatal / sizeof *fatal; s++) signal(fatal[s], SIG_DFL);
@@ -66,9 +66,6 @@ static void settle(int64_t space, pid_t parent, int link) {
   if (getppid() != parent) _exit(1);
   limit(RLIMIT_CORE, 0);
   if (space > 0) limit(RLIMIT_AS, space);
-  /* A lock ends with the last process that has its file open: that must not be this one. */
-  for (int fd = FIRST_FREE; fd < LAST_CLOSED; fd++)
-    if (fd != link) close(fd);
   /* A library's last words are not the program's. */
   const int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < FIRST_FREE; fd++)
@@ -88,7 +85,8 @@ sntk_status sntk_child_start(sntk_context *ctx, const char *what, int64_t memory
   pthread_sigmask(SIG_SETMASK, &all, &before); /* the parent's handlers must not run in the child */
   const pid_t pid = fork();
   if (pid == 0) {
-    settle(space, parent, ends[1]);
+    close(ends[0]);
+    settle(space, parent);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     work(ends[1], user);
     _exit(0);

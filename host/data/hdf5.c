@@ -28,6 +28,7 @@ typedef struct h5_receiver {
   sntk_context *ctx;
   const h5_request *request;
   sntk_child child;
+  bool ready; /* it has opened the library */
   h5_kind kind;
   int dims;
   int64_t shape[H5S_MAX_RANK], stride[H5S_MAX_RANK];
@@ -79,6 +80,9 @@ static sntk_status lost_child(h5_receiver *r) {
                      "%s: the process that read it was killed, as the system does where memory is short; take fewer "
                      "samples or free memory",
                      place);
+  if (!r->ready)
+    return sntk_fail(r->ctx, SNTK_ERR_MEMORY,
+                     "%s: the HDF5 library cannot be opened, as happens where memory is short; free memory", place);
   if (ended >= 0 && WIFSIGNALED(ended))
     return sntk_fail(
         r->ctx, SNTK_ERR_DATA,
@@ -188,6 +192,9 @@ static sntk_status receive_dataset(h5_receiver *r, int64_t *total) {
     h5_message m;
     SNTK_TRY(receive(r, &m, sizeof m));
     switch (m.word) {
+      case H5_READY:
+        r->ready = true;
+        break;
       case H5_SHAPE:
         SNTK_TRY(take_shape(r, &m, total));
         break;

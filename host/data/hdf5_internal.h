@@ -18,8 +18,9 @@
 /* What a dataset's elements are read as: HDF5 converts any float to double and any integer to one of 64 bits. */
 typedef enum h5_kind { H5_REAL, H5_SIGNED, H5_UNSIGNED } h5_kind;
 
-/* From the child: the shape, then blocks of elements of 8 bytes each, then the end; or a failure at any time. */
-typedef enum h5_word { H5_SHAPE, H5_BLOCK, H5_END, H5_FAILED } h5_word;
+/* From the child: that it has opened the library, the shape, then blocks of elements of 8 bytes each, then the end; or
+ * a failure at any time. */
+typedef enum h5_word { H5_READY, H5_SHAPE, H5_BLOCK, H5_END, H5_FAILED } h5_word;
 
 typedef struct h5_message {
   h5_word word;

@@ -34,6 +34,12 @@ static herr_t find_reason(unsigned depth, const H5E_error2_t *error, void *user)
   return 0;
 }
 
+static bool lacks_memory(void) {
+  reason r = {"", false};
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_reason, &r);
+  return r.memory;
+}
+
 sntk_status sntk_h5_failed(const h5_place *h, const char *what) {
   if (h->refused) return SNTK_ERR_DATA;
   reason r = {"no reason given", false};
@@ -183,8 +189,10 @@ static sntk_status set_up(h5_place *h) {
       (h->links = H5Pcreate(H5P_DATASET_ACCESS)) < 0 || H5Pset_elink_cb(h->links, allow_link, h) < 0 ||
       H5Pset_elink_fapl(h->links, h->access) < 0 ||
       H5Pset_chunk_cache(h->links, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, CHUNK_CACHE, H5D_CHUNK_CACHE_W0_DEFAULT) < 0)
-    return sntk_h5_failed(h, "the HDF5 library cannot be set up");
-  return SNTK_OK;
+    return sntk_fail(h->ctx, SNTK_ERR_MEMORY,
+                     "%s: the HDF5 library cannot be opened, as happens where memory is short; free memory", h->place);
+  const h5_message m = {.word = H5_READY};
+  return sntk_link_write(h->link, &m, sizeof m) ? SNTK_OK : SNTK_ERR_IO;
 }
 
 /* The extent of a dataset under a view of its sources. */
@@ -232,7 +240,7 @@ static sntk_status open_dataset(h5_place *h) {
   h->file = H5Fopen(h->request->path, H5F_ACC_RDONLY, h->access);
   if (h->file < 0) return sntk_h5_failed(h, "the file cannot be opened");
   const hid_t object = H5Oopen(h->file, name, h->links);
-  if (object < 0) return h->refused ? SNTK_ERR_DATA : no_object(h, name);
+  if (object < 0) return h->refused || lacks_memory() ? sntk_h5_failed(h, "it cannot be opened") : no_object(h, name);
   const H5I_type_t type = H5Iget_type(object);
   H5Oclose(object);
   if (type == H5I_GROUP) return is_group(h, name);
