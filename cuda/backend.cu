@@ -352,16 +352,28 @@ int64_t slab_columns(int64_t samples, int64_t count) {
   return b < count ? b : count;
 }
 
-int64_t cuda_scratch_bytes(const sntk_context *, int64_t samples, int64_t dim, int64_t outputs, sntk_precision type) {
-  const int64_t b = slab_columns(samples, INT64_MAX);
-  const int64_t logits =
-      sntk_size_mul(sntk_size_mul(sntk_size_mul(samples, b), 4), static_cast<int64_t>(sntk_type_size(type)));
+/* Scratch of the plan: that of the passes, of a float32 product (or M for the kernel's gradient), of the inputs' inner
+ * products. Features for a gradient, and twice M times them, fit in what the passes' slabs may take. */
+enum { PLAN_PASSES, PLAN_PRODUCT, PLAN_INNER };
+
+void cuda_plan(const sntk_context *, const sntk_neurons *v, int64_t samples, int work, sntk_plan *plan) {
+  const int64_t dim = v->dim, outputs = v->outputs, size = static_cast<int64_t>(sntk_type_size(v->type));
+  const int64_t np = sntk_size_mul(samples, outputs);
+  if (samples < 1 || np < 1) {
+    sntk_plan_take(plan, np, 1); /* more than 63 bits count */
+    return;
+  }
+  const int64_t b = slab_columns(samples, v->count);
+  const int64_t logits = sntk_size_mul(sntk_size_mul(sntk_size_mul(samples, b), 4), size);
   const int64_t columns = sntk_size_mul(sntk_size_mul(dim, 3 * b), sizeof(double));
   const int64_t rows =
       sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 3)), 1024 * static_cast<int64_t>(sizeof(double)));
   /* of either type: the base's statistics are taken in float64 whatever the type */
   const int64_t padded = sntk_size_mul(sntk_size_mul(samples, padded_dim(SNTK_F64, dim)), sizeof(double));
-  return sntk_size_add(sntk_size_add(sntk_size_add(logits, columns), rows), padded);
+  sntk_plan_scratch(plan, PLAN_PASSES, sntk_size_add(sntk_size_add(sntk_size_add(logits, columns), rows), padded));
+  if (work && v->type == SNTK_F32) sntk_plan_scratch(plan, PLAN_PRODUCT, sntk_size_mul(sntk_size_mul(np, np), size));
+  if (work & (SNTK_WORK_GRAM | SNTK_WORK_CHANGE))
+    sntk_plan_scratch(plan, PLAN_INNER, sntk_size_mul(sntk_size_mul(samples, samples), sizeof(double)));
 }
 
 /* ---- random numbers ---- */
@@ -1271,7 +1283,7 @@ sntk_backend make_table() {
   table.precision = cuda_precision;
   table.supports = cuda_supports;
   table.memory = cuda_memory;
-  table.scratch_bytes = cuda_scratch_bytes;
+  table.plan = cuda_plan;
   table.alloc = cuda_alloc;
   table.free = cuda_free;
   table.upload = cuda_upload;

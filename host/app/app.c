@@ -334,17 +334,28 @@ void app_problem_clear(app_problem *problem) {
   problem->data = NULL;
 }
 
+/* What the program and its libraries come to touch while they run, beyond what they have at the start. */
+static const int64_t LIBRARIES = INT64_C(4) << 20;
+
+int64_t app_memory(app *a, int64_t bytes) {
+  const int64_t held = sntk_context_held(a->ctx);
+  if (a->loading == 0) a->loading = sntk_context_peak(a->ctx);
+  const int64_t all = sntk_size_add(held > 0 ? held + LIBRARIES : 0, bytes);
+  return all >= 0 && all < a->loading ? a->loading : all;
+}
+
 sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes) {
-  const int64_t available = sntk_context_memory(a->ctx);
-  char needed[32], limit[32];
+  const bool limited = a->options.memory_limit > 0;
+  const int64_t needed = limited ? app_memory(a, bytes) : bytes, available = sntk_context_memory(a->ctx);
+  char text[32], limit[32];
   if (available < 0) return SNTK_ERR_DEVICE; /* the reason is the context's error */
-  if (bytes >= 0 && bytes <= available) return SNTK_OK;
+  if (needed >= 0 && needed <= available) return SNTK_OK;
   return sntk_config_error(
       a->ctx, problem->config, key, SNTK_ERR_MEMORY,
-      "width %lld with %lld samples needs %s, and %s is %s; use a smaller width or a larger --memory-limit",
+      "width %lld with %lld samples needs %s%s, and %s is %s; use a smaller width or a larger --memory-limit",
       (long long)problem->network.width, (long long)problem->data->samples,
-      bytes < 0 ? "more than an address space" : sntk_format_bytes(bytes, needed),
-      a->options.memory_limit > 0 ? "the limit" : "what the machine has free", sntk_format_bytes(available, limit));
+      needed < 0 ? "more than an address space" : sntk_format_bytes(needed, text), limited ? "" : " more",
+      limited ? "the limit" : "what the machine has free", sntk_format_bytes(available, limit));
 }
 
 sntk_status app_measure_eigenvalues(app *a, int64_t size, double *seconds) {
@@ -418,7 +429,10 @@ sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_e
 
 sntk_status app_print_dry_run(app *a, int64_t points, int64_t bytes, double seconds, const char *note) {
   char needed[32], available[32];
-  const int64_t free_bytes = sntk_context_memory(a->ctx);
+  int64_t free_bytes = sntk_context_memory(a->ctx);
+  /* what is free, and what the process has already: both figures are of the whole of it */
+  if (free_bytes >= 0 && a->options.memory_limit == 0)
+    free_bytes = sntk_size_add(free_bytes, sntk_context_held(a->ctx));
   if (a->options.json) {
     sntk_record *record = sntk_record_create();
     sntk_record_text(record, "kind", "dry_run");

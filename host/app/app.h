@@ -18,6 +18,7 @@
 #include "cluster/shard.h"
 #include "core/config.h"
 #include "core/output.h"
+#include "core/plan.h"
 #include "core/record.h"
 #include "softntk/softntk.h"
 
@@ -66,6 +67,7 @@ struct app {
   bool untold;                      /* something was not printed for want of memory: the command fails */
   sntk_status lost;                 /* why the first file of results that could not be written was not */
   char lost_text[SNTK_ERROR_CHARS];
+  int64_t loading; /* most memory that the process had when its first point's data were read */
 };
 
 /* options.c. Parses argv; SNTK_ERR_ARGUMENT with a text on bad usage. */
@@ -113,7 +115,11 @@ sntk_status app_check_width(app *a, const sntk_config *config, bool needed);
 /* What can be told of the grid's points without their data, before the first one runs. */
 sntk_status app_check_points(app *a, bool needs_width);
 
-/* SNTK_ERR_MEMORY, naming the configuration's line, where `bytes` (-1: does not fit 63 bits) is more than there is. */
+/* Of a point that takes so many bytes more (-1: they do not fit 63 bits), its data being there: what the process comes
+ * to in all, as its resident set is counted; on a device with memory of its own those bytes alone. Asked before
+ * anything else of the point runs. */
+int64_t app_memory(app *a, int64_t bytes);
+/* SNTK_ERR_MEMORY, naming the configuration's line, where that is more than there is. */
 sntk_status app_check_memory(app *a, const app_problem *problem, const char *key, int64_t bytes);
 
 /* Seconds of a training step, of eta, of a Gram matrix as training follows it (float64) or as ntk takes it, scaled from
@@ -164,7 +170,7 @@ sntk_status app_train_point(app *a, const sntk_config *config, const char *id, c
                             sntk_status *failure);
 sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, const char *h5, sntk_record **point,
                           sntk_status *failure);
-/* Bytes and seconds of one point, for --dry-run. */
+/* Bytes (of the process in all) and seconds of one point, for --dry-run. */
 sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
 sntk_status app_ntk_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
 /* Tables of recorded points of one kind. */
@@ -180,6 +186,7 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
 
 /* /weights and /signs of a network into run.h5. */
 sntk_status app_write_network(app *a, sntk_h5 *file, sntk_network *net);
+void app_plan_write_network(const sntk_network_options *options, sntk_plan *plan);
 
 /* Members of a JSON object, with defaults: NaN, "" and 0. */
 double app_real(const json_t *object, const char *key);

@@ -11,6 +11,7 @@
 
 #include "app/app.h"
 #include "core/files.h"
+#include "engine/engine.h"
 
 typedef enum matrix_part {
   PART_FULL,
@@ -138,34 +139,96 @@ static sntk_status check_options(app *a, const app_problem *problem) {
   return check_prefix_widths(a, problem);
 }
 
+enum { DENSE_MOST = 4096 }; /* beyond, all eigenvalues take much longer than the two ends */
+
+/* Is the part at infinite width what is kept of the limit, one output's block? */
+static bool same_as_limit(matrix_part part, int64_t outputs) {
+  return part == PART_TRACE || (part == PART_FULL && outputs == 1);
+}
+
 /* ---- memory ---- */
 
-static int64_t square_bytes(int64_t size) { return sntk_size_mul(sntk_size_mul(size, size), sizeof(double)); }
+static int64_t square(int64_t size) { return sntk_size_mul(size, size); }
 
+static bool by_lanczos(const sntk_config *config, int64_t size) {
+  const char *solver = sntk_config_text(config, "ntk.solver");
+  return strcmp(solver, "lanczos") == 0 || (strcmp(solver, "auto") == 0 && size > DENSE_MOST);
+}
+
+static void plan_spectrum(const sntk_config *config, int64_t size, sntk_plan *plan) {
+  if (!sntk_config_bool(config, "ntk.eigenvalues")) return;
+  if (by_lanczos(config, size)) {
+    sntk_plan_extremes(size, plan);
+  } else {
+    sntk_plan_take(plan, size, sizeof(double));
+    sntk_plan_eigenvalues(size, plan);
+  }
+}
+
+/* Samples of the largest pair of ranges that is asked for. */
+static int64_t largest_pair(const app_problem *problem) {
+  const int64_t n = problem->data->samples, block = sntk_config_int(problem->config, "ntk.block");
+  const int64_t ranges = (n - 1) / block + 1, last = n - (ranges - 1) * block;
+  int64_t numbers, most = 0;
+  const int64_t *pairs = sntk_config_ints(problem->config, "ntk.pairs", &numbers);
+  if (numbers == 0) return ranges == 1 ? n : ranges == 2 ? block + last : 2 * block;
+  for (int64_t j = 0; j + 1 < numbers; j += 2) {
+    const int64_t first = pairs[j] == ranges - 1 ? last : block, other = pairs[j + 1] == ranges - 1 ? last : block;
+    const int64_t all = pairs[j] == pairs[j + 1] ? first : first + other;
+    if (all > most) most = all;
+  }
+  return most;
+}
+
+static void plan_blocks(app *a, const app_problem *problem, const sntk_neurons *shape, sntk_plan *plan) {
+  const int64_t n = problem->data->samples, block = sntk_config_int(problem->config, "ntk.block");
+  const int64_t rows = block < n ? block : n, most = largest_pair(problem);
+  sntk_plan_blocks(a->ctx, shape, problem->network.streamed, n, rows, most, plan);
+  if (!wants_infinite(problem)) return;
+  /* infinite_block */
+  sntk_plan_take(plan, square(rows), sizeof(double));
+  sntk_plan_brief(plan, sntk_size_mul(most, sntk_size_add(most, problem->network.dim)), sizeof(double));
+}
+
+/* compute_finite, at one width; what it leaves is held. */
+static void plan_finite(app *a, const app_problem *problem, const sntk_neurons *shape, matrix_part part,
+                        sntk_plan *plan) {
+  const int64_t n = problem->data->samples, rows = part == PART_TRACE ? n : sntk_size_mul(n, shape->outputs);
+  const int64_t held = plan->held;
+  if (part == PART_DIAGONAL) {
+    sntk_plan_blocks(a->ctx, shape, problem->network.streamed, n, 32, 32 < n ? 32 : n, plan);
+    sntk_plan_drop(plan, held);
+    sntk_plan_take(plan, rows, sizeof(double));
+    return;
+  }
+  sntk_plan_ntk(a->ctx, shape, problem->network.streamed, n, part == PART_TRACE, true, plan);
+  sntk_plan_take(plan, square(rows), sizeof(double));
+  plan_spectrum(problem->config, rows, plan);
+}
+
+/* As app_ntk_point goes: the limit, which stays, then the network and its kernel, then run.h5. A prefix takes no more
+ * than the whole. */
 static int64_t kernel_bytes(app *a, const app_problem *problem) {
   const matrix_part part = part_of(problem->config);
   const int64_t n = problem->data->samples, p = problem->network.outputs;
-  const bool square = part == PART_FULL || part == PART_TRACE;
-  const int64_t infinite = square ? sntk_size_mul(2, square_bytes(n)) : sntk_size_mul(n, sizeof(double));
-  if (problem->network.width == 0) return infinite;
-  const int64_t most = sntk_config_int(problem->config, "ntk.block"), block = most < n ? most : n;
-  int64_t samples = n, matrices = sntk_size_mul(2, square_bytes(sntk_size_mul(n, p)));
-  sntk_network_options network = problem->network;
-  if (part == PART_TRACE) {
-    network.outputs = 1;
-    matrices = sntk_size_mul(2, square_bytes(n));
-  } else if (part == PART_DIAGONAL) {
-    samples = n < 32 ? n : 32;
-    matrices = sntk_size_add(square_bytes(sntk_size_mul(3 * samples, p)), sntk_size_mul(sntk_size_mul(n, p), 8));
-  } else if (part == PART_BLOCKS) {
-    samples = 2 * block < n ? 2 * block : n;
-    matrices = sntk_size_add(square_bytes(sntk_size_mul(2 * block, p)), square_bytes(sntk_size_mul(2 * block, p)));
+  const int64_t columns = part == PART_DIAGONAL ? 1 : n;
+  const bool infinite = wants_infinite(problem) && part != PART_BLOCKS;
+  sntk_plan plan = {0};
+  if (infinite) sntk_plan_take(&plan, sntk_size_mul(n, columns), sizeof(double));
+  if (infinite && part != PART_DIAGONAL) plan_spectrum(problem->config, n, &plan);
+  if (problem->network.width > 0) {
+    const sntk_neurons shape = sntk_network_shape(a->ctx, &problem->network);
+    sntk_plan_network(a->ctx, &problem->network, &plan);
+    if (part == PART_BLOCKS)
+      plan_blocks(a, problem, &shape, &plan);
+    else
+      plan_finite(a, problem, &shape, part, &plan);
   }
-  int64_t bytes = sntk_size_add(infinite, matrices);
-  bytes = sntk_size_add(bytes, sntk_network_bytes(a->ctx, &problem->network));
-  bytes = sntk_size_add(bytes, sntk_ntk_bytes(a->ctx, &network, samples));
-  /* statistics of all samples, whatever the part */
-  return sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(n, sntk_size_add(problem->network.dim, 5 * p + 8)), 24));
+  if (infinite && !same_as_limit(part, p)) /* write_infinite */
+    sntk_plan_brief(&plan, sntk_size_mul(sntk_size_mul(n, p), columns), sizeof(double));
+  if (problem->network.width > 0 && sntk_config_bool(problem->config, "save.weights"))
+    app_plan_write_network(&problem->network, &plan);
+  return sntk_plan_bytes(&plan);
 }
 
 /* Without weights to be loaded or saved nothing of size width is held. */
@@ -180,13 +243,10 @@ static const char *memory_key(const app_problem *problem) {
 
 /* ---- spectra ---- */
 
-enum { DENSE_MOST = 4096 }; /* beyond, all eigenvalues take much longer than the two ends */
-
 static sntk_status take_spectrum(app *a, const sntk_config *config, const double *matrix, int64_t size, spectrum *s) {
-  const char *solver = sntk_config_text(config, "ntk.solver");
   if (!sntk_config_bool(config, "ntk.eigenvalues")) return SNTK_OK;
   s->count = size;
-  if (strcmp(solver, "lanczos") == 0 || (strcmp(solver, "auto") == 0 && size > DENSE_MOST)) {
+  if (by_lanczos(config, size)) {
     SNTK_TRY(sntk_extreme_eigenvalues(a->ctx, matrix, size, &s->ends));
   } else {
     SNTK_TRY(sntk_alloc(a->ctx, "eigenvalues", size, sizeof *s->values, (void **)&s->values));
@@ -264,7 +324,8 @@ static void lose_file(app *a, kernels *k, sntk_status written) {
 
 static sntk_status infinite_block(block_writer *w, const sntk_ntk_block *block, double **values) {
   const sntk_data *data = w->problem->data;
-  const int64_t d = data->dim, r = block->rows, c = block->columns, all = r + c;
+  const bool diagonal = block->row == block->column;
+  const int64_t d = data->dim, r = block->rows, c = block->columns, all = diagonal ? r : r + c;
   double *rows = NULL, *square = NULL;
   *values = NULL;
   sntk_status status = sntk_alloc(w->a->ctx, "inputs of a block", sntk_size_mul(all, d), sizeof *rows, (void **)&rows);
@@ -274,12 +335,12 @@ static sntk_status infinite_block(block_writer *w, const sntk_ntk_block *block, 
     status = sntk_alloc(w->a->ctx, "infinite-width kernel", sntk_size_mul(r, c), sizeof **values, (void **)values);
   if (status == SNTK_OK) {
     memcpy(rows, data->inputs + block->first * d, (size_t)(r * d) * sizeof *rows);
-    memcpy(rows + r * d, data->inputs + block->other * d, (size_t)(c * d) * sizeof *rows);
+    if (!diagonal) memcpy(rows + r * d, data->inputs + block->other * d, (size_t)(c * d) * sizeof *rows);
     status =
         sntk_ntk_infinite(w->a->ctx, w->problem->network.activation, w->problem->network.sigma, rows, all, d, square);
   }
   for (int64_t i = 0; i < r && status == SNTK_OK; i++)
-    memcpy(*values + i * c, square + i * all + (block->row == block->column ? 0 : r), (size_t)c * sizeof **values);
+    memcpy(*values + i * c, square + i * all + (diagonal ? 0 : r), (size_t)c * sizeof **values);
   free(rows);
   free(square);
   return status;
@@ -408,6 +469,7 @@ static sntk_status write_infinite(app *a, sntk_h5 *file, const kernels *k) {
   const int64_t width = k->part == PART_DIAGONAL ? 1 : n; /* columns at a time */
   const char *name = part_names[k->part][1];
   double *rows;
+  if (same_as_limit(k->part, k->outputs)) return sntk_h5_write_f64(a->ctx, file, name, n, n, k->infinite);
   SNTK_TRY(
       sntk_alloc(a->ctx, "infinite-width kernel to write", sntk_size_mul(size, width), sizeof *rows, (void **)&rows));
   sntk_status status = SNTK_OK;
@@ -693,9 +755,10 @@ sntk_status app_ntk_cost(app *a, const sntk_config *config, int64_t *bytes, doub
   app_estimate estimate = {0};
   SNTK_TRY(app_problem_create(a, config, finite_width(config), &problem));
   stream_if_possible(&problem);
-  *bytes = kernel_bytes(a, &problem);
   sntk_status status = check_options(a, &problem);
-  if (status == SNTK_OK) status = app_check_memory(a, &problem, memory_key(&problem), *bytes);
+  const int64_t more = status == SNTK_OK ? kernel_bytes(a, &problem) : 0;
+  *bytes = app_memory(a, more);
+  if (status == SNTK_OK) status = app_check_memory(a, &problem, memory_key(&problem), more);
   const matrix_part part = part_of(config);
   const int64_t n = problem.data->samples, p = problem.network.outputs;
   const bool eigenvalues = sntk_config_bool(config, "ntk.eigenvalues") && part != PART_DIAGONAL && part != PART_BLOCKS;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "engine/engine.h"
 
 /* How the neurons are moved; an adversary starts from the random direction. */
 typedef enum direction_kind { DIRECTION_RANDOM, DIRECTION_TRAINING, DIRECTION_ADVERSARIAL, DIRECTIONS } direction_kind;
@@ -248,9 +249,11 @@ static sntk_status region_point(moves *w, direction_kind direction) {
 }
 
 static int64_t perturb_bytes(app *a, const app_problem *problem) {
-  const int64_t bytes = sntk_perturb_bytes(a->ctx, &problem->network, problem->data->samples);
-  if (!sntk_config_bool(problem->config, "perturb.training")) return bytes;
-  return sntk_size_add(bytes, sntk_train_bytes(a->ctx, &problem->network, problem->data->samples, &problem->train));
+  const sntk_config *c = problem->config;
+  sntk_plan plan = {0};
+  sntk_plan_perturb(a->ctx, &problem->network, problem->data->samples, sntk_config_bool(c, "perturb.adversarial"),
+                    sntk_config_bool(c, "perturb.training") ? &problem->train : NULL, &plan);
+  return sntk_plan_bytes(&plan);
 }
 
 static sntk_status check_options(app *a, const app_problem *problem) {
@@ -397,6 +400,7 @@ static sntk_status dry_run(app *a, int64_t count) {
     SNTK_TRY(sntk_config_grid_point(a->ctx, a->config, i, &config));
     sntk_status status = app_problem_create(a, config, true, &problem);
     if (status == SNTK_OK) status = check_options(a, &problem);
+    const int64_t bytes = status == SNTK_OK ? app_memory(a, perturb_bytes(a, &problem)) : 0;
     if (status == SNTK_OK) status = app_measure(a, &problem, problem.network.width, &estimate);
     if (status == SNTK_OK) {
       /* a figure is two walks and a matrix of twice the products; an ascent's step that and a gradient of as much */
@@ -410,7 +414,6 @@ static sntk_status dry_run(app *a, int64_t count) {
         total += figures * figure + estimate.step_seconds * (double)problem.train.steps + estimate.eta_seconds;
       if (sntk_config_bool(config, "perturb.adversarial"))
         total += ((double)radii + 2.0 * region) * (1.0 + 2.0 * steps) * figure; /* both goals */
-      const int64_t bytes = perturb_bytes(a, &problem);
       if (bytes > most) most = bytes;
       owned++;
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "engine/engine.h"
 
 /* ---- run.h5 ---- */
 
@@ -87,6 +88,12 @@ sntk_status app_write_network(app *a, sntk_h5 *file, sntk_network *net) {
   return status;
 }
 
+/* As much again while the engine copies a range. */
+void app_plan_write_network(const sntk_network_options *o, sntk_plan *plan) {
+  const int64_t step = o->width < 4096 ? o->width : 4096;
+  sntk_plan_brief(plan, sntk_size_mul(step, o->dim), 2 * sizeof(double) + sizeof(float));
+}
+
 static sntk_status write_h5(app *a, const char *path, const app_problem *problem, sntk_network *net,
                             const sntk_train_result *result) {
   sntk_h5 *file;
@@ -160,8 +167,11 @@ static void add_result(sntk_record *point, const app_problem *problem, const snt
 }
 
 static int64_t train_bytes(app *a, const app_problem *problem) {
-  return sntk_size_add(sntk_network_bytes(a->ctx, &problem->network),
-                       sntk_train_bytes(a->ctx, &problem->network, problem->data->samples, &problem->train));
+  sntk_plan plan = {0};
+  sntk_plan_network(a->ctx, &problem->network, &plan);
+  sntk_plan_train(a->ctx, &problem->network, problem->data->samples, &problem->train, &plan);
+  if (sntk_config_bool(problem->config, "save.weights")) app_plan_write_network(&problem->network, &plan);
+  return sntk_plan_bytes(&plan);
 }
 
 sntk_status app_train_point(app *a, const sntk_config *config, const char *id, const char *h5, sntk_record **point,
@@ -210,9 +220,10 @@ sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, do
   app_problem problem;
   app_estimate estimate;
   SNTK_TRY(app_problem_create(a, config, true, &problem));
-  *bytes = train_bytes(a, &problem);
+  const int64_t more = train_bytes(a, &problem);
+  *bytes = app_memory(a, more);
   sntk_status status =
-      app_check_memory(a, &problem, problem.weights.values ? "network.weights" : "network.width", *bytes);
+      app_check_memory(a, &problem, problem.weights.values ? "network.weights" : "network.width", more);
   if (status == SNTK_OK) status = app_measure(a, &problem, problem.network.width, &estimate);
   const int64_t every = problem.train.kernel_every;
   double eigen = 0.0;

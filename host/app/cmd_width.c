@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "engine/engine.h"
 
 /* One search under way. */
 typedef struct search {
@@ -54,10 +55,13 @@ static sntk_record *trial_point(app *a, const app_problem *problem, const char *
 static int64_t trial_bytes(app *a, const app_problem *problem, int64_t width) {
   sntk_network_options network = problem->network;
   sntk_train_options train = problem->train;
+  sntk_plan plan = {0};
   network.width = width;
-  train.kernel_every = INT64_MAX;
-  return sntk_size_add(sntk_network_bytes(a->ctx, &network),
-                       sntk_train_bytes(a->ctx, &network, problem->data->samples, &train));
+  train.kernel_every = INT64_MAX; /* as sntk_width_try sets them */
+  train.record_every = 0;
+  sntk_plan_network(a->ctx, &network, &plan);
+  sntk_plan_train(a->ctx, &network, problem->data->samples, &train, &plan);
+  return sntk_plan_bytes(&plan);
 }
 
 /* The recorded trial at a width, run first where it is not recorded yet. New reference. */
@@ -408,8 +412,8 @@ static sntk_status dry_run(app *a, int64_t count) {
       const int64_t top = sntk_config_int(config, "width.max_width");
       status = check_range(a, &problem);
       problem.network.width = top;
-      const int64_t bytes = trial_bytes(a, &problem, top);
-      if (status == SNTK_OK) status = app_check_memory(a, &problem, "width.max_width", bytes);
+      const int64_t more = trial_bytes(a, &problem, top), bytes = app_memory(a, more);
+      if (status == SNTK_OK) status = app_check_memory(a, &problem, "width.max_width", more);
       if (status == SNTK_OK) status = app_measure(a, &problem, top, &estimate);
       /* doubling up to the top costs twice the top; bisection below it no more than a few of the same */
       double eigen = 0.0;

@@ -4,6 +4,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,17 @@ static int finish(sntk_status status) {
   return sntk_status_exit_code(status);
 }
 
+/* Large arrays go back to the system when they are freed, and smaller ones soon: the C library would keep up to 64 MiB
+ * of them, and the process then have more than it uses. */
+static void return_freed_memory(void) {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 21);
+  mallopt(M_TRIM_THRESHOLD, 1 << 23);
+#endif
+}
+
 int main(int argc, char **argv) {
+  return_freed_memory();
   app a = {0};
   atexit(at_exit);
   sntk_standard standard;

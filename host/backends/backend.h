@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "core/core.h"
+#include "core/plan.h"
 #include "softntk/network.h"
 
 #ifdef __cplusplus
@@ -95,6 +96,10 @@ typedef struct sntk_source {
                      pairs) */
 } sntk_source;
 
+/* Kinds of operations, for what they take of the backend's memory: statistics, gradients and the like, always; a Gram
+ * matrix, with gram_finish; a change of one, likewise; kernel_gradient. */
+enum { SNTK_WORK_GRAM = 1, SNTK_WORK_CHANGE = 2, SNTK_WORK_KERNEL_GRADIENT = 4 };
+
 typedef struct sntk_backend {
   const char *name;
   bool emulated;     /* device code run on the host: a test of correctness, never a figure of speed */
@@ -109,8 +114,9 @@ typedef struct sntk_backend {
   /* Bytes free on the device now, or -1 with the reason as the context's error; NULL: the host's memory is the
    * device's. */
   int64_t (*memory)(sntk_context *ctx);
-  /* Scratch bytes that the operations take for n samples, whatever the width. */
-  int64_t (*scratch_bytes)(const sntk_context *ctx, int64_t samples, int64_t dim, int64_t outputs, sntk_precision type);
+  /* What operations on ranges of that shape (the pointers NULL) take beside their arguments: scratch of the plan where
+   * it is kept, or held for the time of a call. */
+  void (*plan)(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, int work, sntk_plan *plan);
 
   /* Memory. Zero-filled. NULL is freed silently. */
   sntk_status (*alloc)(sntk_context *ctx, const char *what, int64_t bytes, void **out);

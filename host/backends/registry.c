@@ -190,11 +190,16 @@ sntk_precision sntk_context_precision(const sntk_context *ctx, sntk_precision wa
   return ctx->backend ? ctx->backend->precision(ctx, wanted) : wanted;
 }
 
+static bool on_host(const sntk_context *ctx) { return !ctx->backend || !ctx->backend->memory; }
+
+int64_t sntk_context_held(const sntk_context *ctx) { return on_host(ctx) ? sntk_host_resident() : 0; }
+
+int64_t sntk_context_peak(const sntk_context *ctx) { return on_host(ctx) ? sntk_host_peak() : 0; }
+
 int64_t sntk_context_memory(sntk_context *ctx) {
-  const int64_t there = ctx->backend && ctx->backend->memory ? ctx->backend->memory(ctx) : sntk_host_memory();
+  const int64_t there = on_host(ctx) ? sntk_host_memory() : ctx->backend->memory(ctx);
   /* a limit above what a device has would plan for an allocation that must fail; on the host it is the user's own
    * judgement */
-  if (ctx->memory_limit > 0 && (ctx->memory_limit < there || !ctx->backend || !ctx->backend->memory))
-    return ctx->memory_limit;
+  if (ctx->memory_limit > 0 && (ctx->memory_limit < there || on_host(ctx))) return ctx->memory_limit;
   return there;
 }

@@ -72,6 +72,11 @@ int64_t sntk_host_memory(void);
 int64_t sntk_host_resident(void);
 int64_t sntk_host_peak(void);
 
+/* Bytes of the backend's memory that the process has already, its data among them, and the most that it has had: those
+ * of the host; 0 where the backend's memory is a device's, which tells only what is free. */
+int64_t sntk_context_held(const sntk_context *ctx);
+int64_t sntk_context_peak(const sntk_context *ctx);
+
 /* Bytes of host memory that may be planned for: the limit given, else what the process may still take. */
 int64_t sntk_host_budget(const sntk_context *ctx);
 

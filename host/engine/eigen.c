@@ -237,6 +237,10 @@ static sntk_status measure(sntk_context *ctx, problem *p) {
   return SNTK_OK;
 }
 
+void sntk_plan_extremes(int64_t size, sntk_plan *plan) {
+  sntk_plan_brief(plan, sntk_size_mul(size, sntk_size_add(size, KRYLOV + 6)), sizeof(double));
+}
+
 sntk_status sntk_extreme_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, sntk_extremes *extremes) {
   *extremes = (sntk_extremes){0};
   if (size < 1 || size > INT32_MAX / 64)
@@ -279,6 +283,11 @@ extern void dsyevr_(const char *jobz, const char *range, const char *uplo, const
                     const double *vl, const double *vu, const int *il, const int *iu, const double *abstol, int *m,
                     double *w, double *z, const int *ldz, int *isuppz, double *work, const int *lwork, int *iwork,
                     const int *liwork, int *info, size_t jobz_length, size_t range_length, size_t uplo_length);
+
+/* What LAPACK asks for: 26 numbers a row and more where its blocks are large, 10 integers. */
+void sntk_plan_lowest(int64_t size, sntk_plan *plan) {
+  sntk_plan_brief(plan, size, 64 * sizeof(double) + 10 * sizeof(int));
+}
 
 sntk_status sntk_lowest_eigenvector(sntk_context *ctx, double *matrix, int64_t size, double *value, double *vector) {
   if (size > INT32_MAX / 64)

@@ -10,6 +10,7 @@
 #include "backends/backend.h"
 #include "softntk/network.h"
 #include "softntk/ntk.h"
+#include "softntk/train.h"
 
 struct sntk_network {
   sntk_context *ctx;
@@ -56,14 +57,18 @@ void sntk_network_wide_clear(sntk_context *ctx, sntk_network *wide);
 /* Allocates a view's arrays on the backend (count, dim, outputs, type and layout set by the caller; ld = count). */
 sntk_status sntk_neurons_alloc(sntk_context *ctx, sntk_neurons *v);
 void sntk_neurons_free(sntk_context *ctx, sntk_neurons *v);
-/* Bytes of such arrays; -1 on overflow. */
-int64_t sntk_neurons_bytes(sntk_layout layout, sntk_precision type, int64_t count, int64_t dim, int64_t outputs);
+void sntk_plan_neurons(const sntk_neurons *v, sntk_plan *plan);
 
 /* The layout that a network of these options has on the context's backend. */
 sntk_layout sntk_network_layout(const sntk_context *ctx, const sntk_network_options *options);
+/* The whole of its neurons, without memory: pointers NULL. */
+sntk_neurons sntk_network_shape(const sntk_context *ctx, const sntk_network_options *options);
+/* Plans (core/plan.h) stand beside what they plan for. What sntk_network_create holds. */
+void sntk_plan_network(const sntk_context *ctx, const sntk_network_options *options, sntk_plan *plan);
 
 /* max_r |w_r - w_r(0)|. */
 sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *movement);
+void sntk_plan_movement(const sntk_context *ctx, const sntk_neurons *shape, sntk_plan *plan);
 
 /* `count` doubles into backend memory of the given type. */
 sntk_status sntk_upload_real(sntk_context *ctx, sntk_precision type, const double *from, int64_t count, void *to);
@@ -92,6 +97,7 @@ typedef struct sntk_pass {
 sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const double *inputs, int64_t samples,
                              sntk_pass *pass);
 void sntk_pass_clear(sntk_context *ctx, sntk_pass *pass);
+void sntk_plan_pass(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, sntk_plan *plan);
 int64_t sntk_pass_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples);
 
 /* Statistics of the base, in the displaced and paired layouts; after creation and after each move of the base. */
@@ -122,17 +128,30 @@ const double *sntk_pass_pull(const sntk_network *net, sntk_pass *pass, const dou
 /* H of a stored network in float64 whatever its type: its change is far below what float32's rounding leaves. */
 sntk_status sntk_network_gram64(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                 double *gram);
-/* Bytes that this takes beyond network and result. */
-int64_t sntk_network_gram64_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples);
+/* Here and below the result is the caller's, and counts with the peak where it is fresh: nothing written of it. */
+void sntk_plan_gram64(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, bool fresh, sntk_plan *plan);
 
 /* H - H(W0) at the weights the pass was walked with, in the displaced and paired layouts with the base at W0, without
  * cancellation: the base and the displacement give the features' change, see sntk_backend.feature_change. */
 sntk_status sntk_pass_gram_change(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *change);
-/* Bytes that this takes beyond network, pass and result; -1 where they do not fit 63 bits. */
-int64_t sntk_pass_gram_change_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples);
+void sntk_plan_gram_change(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, bool fresh,
+                           sntk_plan *plan);
 
 /* H at the weights the pass was walked with, into host memory. */
 sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *gram);
+
+/* The walk that makes H, or its trace over the outputs, and H with the passes before it. */
+void sntk_plan_gram(const sntk_context *ctx, const sntk_neurons *shape, bool streamed, int64_t samples, bool trace,
+                    bool fresh, sntk_plan *plan);
+void sntk_plan_ntk(const sntk_context *ctx, const sntk_neurons *shape, bool streamed, int64_t samples, bool trace,
+                   bool fresh, sntk_plan *plan);
+/* The blocks of H: `most` samples in the largest pair of ranges. What is there while a block is used is held. */
+void sntk_plan_blocks(const sntk_context *ctx, const sntk_neurons *shape, bool streamed, int64_t samples, int64_t size,
+                      int64_t most, sntk_plan *plan);
+/* Eigenvalues of a matrix of that order: all (values apart), the two ends, the lowest with its vector. */
+void sntk_plan_eigenvalues(int64_t size, sntk_plan *plan);
+void sntk_plan_extremes(int64_t size, sntk_plan *plan);
+void sntk_plan_lowest(int64_t size, sntk_plan *plan);
 
 /* The linearized run: see linear.c. Vectors are all x p like outputs, matrices have row i + all l like H. */
 typedef struct sntk_linear {
@@ -150,7 +169,7 @@ typedef struct sntk_linear {
 sntk_status sntk_linear_create(sntk_context *ctx, const sntk_network_options *options, const double *inputs,
                                int64_t samples, int64_t all, bool gaussian, sntk_linear *run);
 void sntk_linear_clear(sntk_linear *run);
-int64_t sntk_linear_bytes(int64_t samples, int64_t all, int64_t outputs);
+void sntk_plan_linear(int64_t samples, int64_t all, int64_t outputs, bool gaussian, sntk_plan *plan);
 /* Both runs start from `outputs` (all x p). */
 void sntk_linear_begin(sntk_linear *run, const double *outputs, double rate);
 /* targets: samples x p. */
@@ -162,5 +181,13 @@ sntk_status sntk_lowest_eigenvector(sntk_context *ctx, double *matrix, int64_t s
 /* Largest eigenvalue of J J^T at the weights the pass was walked with, and the residual bound it was accepted with. */
 sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *lambda,
                                     double *bound);
+void sntk_plan_jj_lambda_max(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, sntk_plan *plan);
+
+/* Training of a network that is there. */
+void sntk_plan_train(const sntk_context *ctx, const sntk_network_options *network, int64_t samples,
+                     const sntk_train_options *options, sntk_plan *plan);
+/* Moves of a network, with everything that they make; as training moves it too, unless `train` is NULL. */
+void sntk_plan_perturb(const sntk_context *ctx, const sntk_network_options *network, int64_t samples, bool adversarial,
+                       const sntk_train_options *train, sntk_plan *plan);
 
 #endif

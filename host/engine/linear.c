@@ -14,11 +14,14 @@
 
 #include "engine/engine.h"
 
-int64_t sntk_linear_bytes(int64_t samples, int64_t all, int64_t outputs) {
+/* Without the Gram matrix: the caller fills it. */
+void sntk_plan_linear(int64_t samples, int64_t all, int64_t outputs, bool gaussian, sntk_plan *plan) {
   const int64_t size = sntk_size_mul(all, outputs);
-  int64_t count = sntk_size_add(sntk_size_mul(size, size), sntk_size_mul(all, all));
-  count = sntk_size_add(count, sntk_size_add(sntk_size_mul(2, size), sntk_size_mul(samples, outputs)));
-  return sntk_size_mul(count, sizeof(double));
+  sntk_plan_take(plan, size, sizeof(double));
+  sntk_plan_take(plan, sntk_size_mul(samples, outputs), sizeof(double));
+  if (!gaussian) return;
+  sntk_plan_take(plan, size, sizeof(double));
+  sntk_plan_take(plan, sntk_size_mul(all, all), sizeof(double));
 }
 
 sntk_status sntk_linear_create(sntk_context *ctx, const sntk_network_options *o, const double *inputs, int64_t samples,

@@ -46,9 +46,10 @@ static int shifts(sntk_layout layout) { return layout == SNTK_LAYOUT_PLAIN ? 0 :
 
 static int64_t columns(sntk_layout layout, int64_t width) { return layout == SNTK_LAYOUT_PAIRED ? width / 2 : width; }
 
-int64_t sntk_neurons_bytes(sntk_layout layout, sntk_precision type, int64_t count, int64_t dim, int64_t outputs) {
-  const int64_t matrix = sntk_size_mul(sntk_size_mul(count, dim), (int64_t)sntk_type_size(type));
-  return sntk_size_add(sntk_size_mul(matrix, 1 + shifts(layout)), sntk_size_mul(count, outputs));
+void sntk_plan_neurons(const sntk_neurons *v, sntk_plan *plan) {
+  const int64_t matrix = sntk_size_mul(sntk_size_mul(v->count, v->dim), (int64_t)sntk_type_size(v->type));
+  sntk_plan_take(plan, matrix, 1 + shifts(v->layout));
+  sntk_plan_take(plan, v->count, v->outputs);
 }
 
 sntk_status sntk_neurons_alloc(sntk_context *ctx, sntk_neurons *v) {
@@ -104,6 +105,17 @@ static sntk_status fill_initial(sntk_context *ctx, const sntk_network *net, int6
   for (int64_t l = 0; l < v->outputs; l++)
     SNTK_TRY(backend->upload(ctx, v->signs + l * v->ld_signs, net->signs0 + l * width + first, v->count));
   return SNTK_OK;
+}
+
+sntk_neurons sntk_network_shape(const sntk_context *ctx, const sntk_network_options *o) {
+  const sntk_layout layout = sntk_network_layout(ctx, o);
+  return (sntk_neurons){.activation = o->activation == SNTK_EXP_NORMALIZED ? SNTK_EXP : o->activation,
+                        .layout = layout,
+                        .type = ctx->backend->precision(ctx, o->precision),
+                        .width = o->width,
+                        .count = columns(layout, o->width),
+                        .dim = o->dim,
+                        .outputs = o->outputs};
 }
 
 /* ---- creation ---- */
@@ -181,15 +193,8 @@ sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *o
   net->source = (sntk_source){.seed = options->seed,
                               .sigma = options->sigma,
                               .symmetric = options->init == SNTK_INIT_SYMMETRIC && !options->weights};
-  const sntk_layout layout = sntk_network_layout(ctx, options);
-  net->options.form = layout == SNTK_LAYOUT_PLAIN ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
-  net->v = (sntk_neurons){.activation = options->activation == SNTK_EXP_NORMALIZED ? SNTK_EXP : options->activation,
-                          .layout = layout,
-                          .type = net->options.precision,
-                          .width = options->width,
-                          .count = columns(layout, options->width),
-                          .dim = options->dim,
-                          .outputs = options->outputs};
+  net->v = sntk_network_shape(ctx, options);
+  net->options.form = net->v.layout == SNTK_LAYOUT_PLAIN ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
   sntk_status status = copy_given(ctx, net, options);
   net->options.weights = net->options.signs = NULL;
   if (status == SNTK_OK) {
@@ -219,14 +224,18 @@ void sntk_network_free(sntk_network *net) {
   free(net);
 }
 
+void sntk_plan_network(const sntk_context *ctx, const sntk_network_options *o, sntk_plan *plan) {
+  sntk_neurons v = sntk_network_shape(ctx, o);
+  if (o->weights) sntk_plan_take(plan, sntk_size_mul(o->width, o->dim), sizeof(double));
+  if (o->signs) sntk_plan_take(plan, o->width, o->outputs);
+  if (o->streamed) v.count = sntk_chunk_columns(ctx, true, v.dim, v.count);
+  sntk_plan_neurons(&v, plan);
+}
+
 int64_t sntk_network_bytes(const sntk_context *ctx, const sntk_network_options *o) {
-  const sntk_layout layout = sntk_network_layout(ctx, o);
-  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
-  int64_t bytes = 0;
-  if (o->weights) bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(o->width, o->dim), sizeof(double)));
-  if (o->signs) bytes = sntk_size_add(bytes, sntk_size_mul(o->width, o->outputs));
-  const int64_t held = o->streamed ? sntk_chunk_columns(ctx, true, o->dim, o->width) : columns(layout, o->width);
-  return sntk_size_add(bytes, sntk_neurons_bytes(layout, type, held, o->dim, o->outputs));
+  sntk_plan plan = {0};
+  sntk_plan_network(ctx, o, &plan);
+  return sntk_plan_bytes(&plan);
 }
 
 sntk_form sntk_network_form(const sntk_network *net) {
@@ -355,6 +364,16 @@ sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *
   return status;
 }
 
+void sntk_plan_movement(const sntk_context *ctx, const sntk_neurons *shape, sntk_plan *plan) {
+  const int64_t held = plan->held;
+  sntk_neurons origin = *shape;
+  if (shape->layout != SNTK_LAYOUT_PLAIN) return; /* as long as the base is W0 */
+  origin.count = sntk_chunk_columns(ctx, false, shape->dim, shape->count);
+  origin.outputs = 1;
+  sntk_plan_neurons(&origin, plan);
+  sntk_plan_drop(plan, held);
+}
+
 sntk_status sntk_network_unpair(sntk_context *ctx, sntk_network *net) {
   if (net->v.layout != SNTK_LAYOUT_PAIRED) return SNTK_OK;
   sntk_neurons single = net->v;
@@ -382,12 +401,22 @@ sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net) {
 /* Doubles of one sample: three sets of statistics (max, sum, p sums), the whole sum, the factor, f, what is pulled. */
 static int64_t doubles_per_sample(int64_t outputs) { return sntk_size_add(8, sntk_size_mul(5, outputs)); }
 
+void sntk_plan_pass(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, sntk_plan *plan) {
+  const int64_t inputs = sntk_size_mul(samples, shape->dim);
+  sntk_plan_take(plan, inputs, sizeof(double));
+  if (shape->type == SNTK_F32) {
+    sntk_plan_take(plan, inputs, sizeof(float));
+    sntk_plan_brief(plan, inputs, sizeof(float)); /* on its way to the backend */
+  }
+  sntk_plan_take(plan, sntk_size_mul(samples, doubles_per_sample(shape->outputs)), sizeof(double));
+  ctx->backend->plan(ctx, shape, samples, 0, plan);
+}
+
 int64_t sntk_pass_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
-  const int64_t inputs = sntk_size_mul(samples, o->dim);
-  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
-  int64_t bytes = sntk_size_mul(inputs, type == SNTK_F32 ? 12 : 8);
-  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(samples, doubles_per_sample(o->outputs)), sizeof(double)));
-  return sntk_size_add(bytes, ctx->backend->scratch_bytes(ctx, samples, o->dim, o->outputs, type));
+  const sntk_neurons shape = sntk_network_shape(ctx, o);
+  sntk_plan plan = {0};
+  sntk_plan_pass(ctx, &shape, samples, &plan);
+  return sntk_plan_bytes(&plan);
 }
 
 sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const double *inputs, int64_t samples,

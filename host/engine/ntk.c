@@ -26,33 +26,6 @@ static int64_t feature_columns(int64_t rows, int each, sntk_precision type, int6
   return b < most ? b : most;
 }
 
-/* Bytes of a slab of so many rows, at most. */
-static int64_t slab_bytes(int64_t rows, sntk_precision type) {
-  return sntk_size_mul(sntk_size_mul(rows, 2 * feature_columns(rows, 2, type, INT64_MAX)),
-                       (int64_t)sntk_type_size(type));
-}
-
-int64_t sntk_pass_gram_change_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
-  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
-  const int64_t rows = sntk_size_mul(samples, o->outputs), square = sntk_size_mul(rows, rows);
-  if (rows <= 0) return -1;
-  /* two slabs, the matrix on the backend, a slab's product */
-  return sntk_size_add(sntk_size_mul(2, slab_bytes(rows, type)),
-                       sntk_size_mul(square, 8 + (int64_t)sntk_type_size(type)));
-}
-
-int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
-  const sntk_precision type = ctx->backend->precision(ctx, o->precision);
-  const int64_t rows = sntk_size_mul(samples, o->outputs);
-  if (rows <= 0) return -1;
-  const int64_t u = sntk_size_mul(ctx->backend->feature_slabs, slab_bytes(rows, type));
-  const int64_t square = sntk_size_mul(rows, rows);
-  /* the matrix on the backend, a slab's product, K of n x n */
-  const int64_t matrices = sntk_size_add(sntk_size_mul(square, 8 + (int64_t)sntk_type_size(type)),
-                                         sntk_size_mul(sntk_size_mul(samples, samples), 8));
-  return sntk_size_add(sntk_size_add(u, matrices), sntk_pass_bytes(ctx, o, samples));
-}
-
 /* A walk over the width that fills slabs of features and adds their products. */
 typedef struct gram_walk {
   int64_t rows;   /* of a slab: np, or n where outputs are traced one by one */
@@ -85,6 +58,25 @@ static sntk_status walk_create(sntk_context *ctx, const sntk_network *net, int64
                                  (void **)&w->matrix);
   if (status != SNTK_OK) walk_clear(ctx, w);
   return status;
+}
+
+static int64_t real_bytes(int64_t rows, int64_t columns, sntk_precision type) {
+  return sntk_size_mul(sntk_size_mul(rows, columns), (int64_t)sntk_type_size(type));
+}
+
+/* The walk of a network of that shape, with so many slabs, what its operations take, and the result, which is the
+ * caller's: where it is fresh nothing was written of it before the matrix was there to be copied. */
+static void plan_walk(const sntk_context *ctx, const sntk_neurons *shape, bool streamed, int64_t samples, int64_t rows,
+                      int slabs, int work, bool fresh, sntk_plan *plan) {
+  const int64_t held = plan->held, most = sntk_chunk_columns(ctx, streamed, shape->dim, shape->count);
+  const int each = shape->layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+  sntk_neurons chunk = *shape;
+  chunk.count = slabs > 0 && rows > 0 ? feature_columns(rows, each, shape->type, most) : most;
+  sntk_plan_take(plan, real_bytes(rows, each * chunk.count, shape->type), slabs);
+  sntk_plan_take(plan, sntk_size_mul(rows, rows), sizeof(double));
+  ctx->backend->plan(ctx, &chunk, samples, work, plan);
+  if (fresh) sntk_plan_take(plan, sntk_size_mul(rows, rows), sizeof(double));
+  sntk_plan_drop(plan, held);
 }
 
 /* matrix += U U^T of a chunk. Where the backend multiplies one slab while it fills the next, two take turns. */
@@ -161,6 +153,16 @@ sntk_status sntk_pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pass
   return pass_gram(ctx, net, pass, false, gram);
 }
 
+void sntk_plan_gram(const sntk_context *ctx, const sntk_neurons *shape, bool streamed, int64_t samples, bool trace,
+                    bool fresh, sntk_plan *plan) {
+  sntk_neurons one = *shape;
+  if (trace) one.outputs = 1;
+  const int64_t rows = sntk_size_mul(samples, one.outputs);
+  if (trace) sntk_plan_brief(plan, samples, sizeof(double));
+  plan_walk(ctx, &one, streamed, samples, rows, ctx->backend->gram ? 0 : ctx->backend->feature_slabs, SNTK_WORK_GRAM,
+            fresh, plan);
+}
+
 /* delta, f0 and df of every sample: n, n x p, n x p in `memory`. */
 static sntk_change change_of(const sntk_pass *pass, bool softmax, double *memory) {
   const int64_t n = pass->samples.count, p = pass->outputs;
@@ -202,6 +204,14 @@ sntk_status sntk_pass_gram_change(sntk_context *ctx, sntk_network *net, sntk_pas
   return status;
 }
 
+void sntk_plan_gram_change(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, bool fresh,
+                           sntk_plan *plan) {
+  const int64_t held = plan->held, rows = sntk_size_mul(samples, shape->outputs);
+  sntk_plan_take(plan, sntk_size_add(samples, sntk_size_mul(2, rows)), sizeof(double));
+  plan_walk(ctx, shape, false, samples, rows, 2, SNTK_WORK_CHANGE, fresh, plan);
+  sntk_plan_drop(plan, held);
+}
+
 /* The two walks of a matrix: statistics, then products. */
 static sntk_status begin(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, sntk_pass *pass) {
   SNTK_TRY(sntk_pass_create(ctx, net, inputs, samples, pass));
@@ -219,6 +229,21 @@ sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const double *in
   return status;
 }
 
+void sntk_plan_ntk(const sntk_context *ctx, const sntk_neurons *shape, bool streamed, int64_t samples, bool trace,
+                   bool fresh, sntk_plan *plan) {
+  const int64_t held = plan->held;
+  sntk_plan_pass(ctx, shape, samples, plan);
+  sntk_plan_gram(ctx, shape, streamed, samples, trace, fresh, plan);
+  sntk_plan_drop(plan, held);
+}
+
+int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
+  const sntk_neurons shape = sntk_network_shape(ctx, o);
+  sntk_plan plan = {0};
+  sntk_plan_ntk(ctx, &shape, o->streamed, samples, false, false, &plan);
+  return sntk_plan_bytes(&plan);
+}
+
 sntk_status sntk_network_gram64(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                 double *gram) {
   if (net->v.type == SNTK_F64) return sntk_ntk_gram(ctx, net, inputs, samples, gram);
@@ -229,13 +254,21 @@ sntk_status sntk_network_gram64(sntk_context *ctx, sntk_network *net, const doub
   return status;
 }
 
-int64_t sntk_network_gram64_bytes(const sntk_context *ctx, const sntk_network_options *options, int64_t samples) {
-  sntk_network_options wide = *options; /* chunks of a streamed view */
-  wide.precision = SNTK_F64;
-  wide.streamed = true;
-  wide.weights = wide.signs = NULL;
-  const bool widened = ctx->backend->precision(ctx, options->precision) == SNTK_F32;
-  return sntk_size_add(widened ? sntk_network_bytes(ctx, &wide) : 0, sntk_ntk_bytes(ctx, &wide, samples));
+void sntk_plan_gram64(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, bool fresh,
+                      sntk_plan *plan) {
+  const int64_t held = plan->held;
+  const bool widened = shape->type != SNTK_F64;
+  sntk_neurons wide = *shape;
+  if (widened) {
+    wide.layout = SNTK_LAYOUT_PLAIN;
+    wide.type = SNTK_F64;
+    wide.count = sntk_neuron_count(shape);
+    sntk_neurons chunk = wide;
+    chunk.count = sntk_chunk_columns(ctx, true, wide.dim, wide.count);
+    sntk_plan_neurons(&chunk, plan);
+  }
+  sntk_plan_ntk(ctx, &wide, widened, samples, false, fresh, plan);
+  sntk_plan_drop(plan, held);
 }
 
 sntk_status sntk_ntk_trace(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, double *trace) {
@@ -318,6 +351,26 @@ sntk_status sntk_ntk_blocks(sntk_context *ctx, sntk_network *net, const double *
   free(block);
   sntk_pass_clear(ctx, &pass);
   return status;
+}
+
+/* The pass of all samples; square and block, both written before the second pair; a pair's inputs, pass and walk. */
+void sntk_plan_blocks(const sntk_context *ctx, const sntk_neurons *shape, bool streamed, int64_t samples, int64_t size,
+                      int64_t most, sntk_plan *plan) {
+  const int64_t rows = sntk_size_mul(size < samples ? size : samples, shape->outputs);
+  const int64_t side = sntk_size_mul(most, shape->outputs);
+  const bool several = size < samples;
+  sntk_plan_pass(ctx, shape, samples, plan);
+  if (several) sntk_plan_take(plan, sntk_size_mul(side, side), sizeof(double));
+  if (several) sntk_plan_take(plan, sntk_size_mul(rows, rows), sizeof(double));
+  const int64_t held = plan->held;
+  sntk_plan_take(plan, sntk_size_mul(most, shape->dim), sizeof(double));
+  sntk_plan_pass(ctx, shape, most, plan);
+  sntk_plan_drop(plan, held);
+  sntk_plan_pass(ctx, shape, most, plan);
+  sntk_plan_gram(ctx, shape, streamed, most, false, !several, plan);
+  sntk_plan_drop(plan, held);
+  if (!several)
+    sntk_plan_take(plan, sntk_size_add(sntk_size_mul(side, side), sntk_size_mul(rows, rows)), sizeof(double));
 }
 
 typedef struct diagonal {
@@ -439,6 +492,10 @@ sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, dou
     }
   free(rows);
   return status;
+}
+
+void sntk_plan_eigenvalues(int64_t size, sntk_plan *plan) {
+  sntk_plan_brief(plan, sntk_size_mul(size, size), sizeof(double));
 }
 
 sntk_status sntk_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, double *values) {

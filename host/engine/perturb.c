@@ -172,32 +172,6 @@ void sntk_perturb_kernel(const sntk_perturb *p, double *lambda_min, double *lamb
   *norm = p->norm;
 }
 
-int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples) {
-  sntk_network_options single = *network;
-  const bool plain = !ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED);
-  single.streamed = false;
-  single.form = plain ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
-  single.init = SNTK_INIT_IID; /* one displacement a neuron */
-  const int64_t size = sntk_size_mul(samples, network->outputs), square = sntk_size_mul(size, size);
-  const int64_t count = sntk_size_mul(network->dim, network->width);
-  const int64_t type_size = (int64_t)sntk_type_size(ctx->backend->precision(ctx, network->precision));
-  /* the network, and the copy that is trained */
-  int64_t bytes = sntk_size_mul(sntk_network_bytes(ctx, &single), 2);
-  /* direction, candidate and gradient, or the direction that training gives; a plain network's W0; what was given */
-  int64_t reals = sntk_size_mul(count, 3 + plain + (network->weights != NULL));
-  if (network->signs) reals = sntk_size_add(reals, sntk_size_mul(network->outputs, network->width));
-  /* five squares, inputs, inner products, couplings */
-  reals = sntk_size_add(reals, sntk_size_add(sntk_size_mul(square, 5), sntk_size_mul(samples, network->dim)));
-  reals = sntk_size_add(reals, sntk_size_add(sntk_size_mul(samples, samples), sntk_size_mul(size, 6)));
-  bytes = sntk_size_add(bytes, sntk_size_mul(reals, sizeof(double)));
-  /* the ascent on the backend: M, and M in its type; features, twice M times them, and what the inputs multiply: slabs
-   * as those of a change */
-  const int64_t change = sntk_pass_gram_change_bytes(ctx, &single, samples);
-  bytes = sntk_size_add(bytes, sntk_size_add(sntk_size_mul(square, 8 + type_size), sntk_size_mul(change, 3)));
-  bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, &single, samples));
-  return sntk_size_add(bytes, sntk_network_gram64_bytes(ctx, &single, samples));
-}
-
 /* ---- directions ---- */
 
 sntk_status sntk_perturb_random(sntk_context *ctx, sntk_perturb *p) {
@@ -502,4 +476,93 @@ sntk_status sntk_perturb_logit(sntk_context *ctx, sntk_perturb *p, double *large
 
 double sntk_perturb_bound(double radius, int64_t samples, int64_t outputs, double b) {
   return radius * (double)samples * (double)outputs * exp(10.0 * b);
+}
+
+/* ---- memory ---- */
+
+static void plan_create(const sntk_context *ctx, const sntk_network_options *o, const sntk_neurons *single,
+                        int64_t samples, sntk_plan *plan) {
+  const int64_t n = samples, d = single->dim, m = single->width, size = sntk_size_mul(n, single->outputs);
+  const int64_t held = plan->held, square = sntk_size_mul(size, size), reals = sntk_size_mul(d, m);
+  sntk_plan_network(ctx, o, plan);
+  if (sntk_network_layout(ctx, o) == SNTK_LAYOUT_PAIRED) { /* as pairs, then beside them one by one, then those alone */
+    sntk_plan_neurons(single, plan);
+    sntk_plan_drop(plan, held);
+    sntk_plan_neurons(single, plan);
+  }
+  if (o->weights) sntk_plan_take(plan, reals, sizeof(double));
+  if (o->signs) sntk_plan_take(plan, sntk_size_mul(single->outputs, m), sizeof(double));
+  sntk_plan_pass(ctx, single, n, plan);
+  sntk_plan_take(plan, sntk_size_mul(n, sntk_size_add(d, n)), sizeof(double));          /* inputs and their products */
+  if (single->layout == SNTK_LAYOUT_PLAIN) sntk_plan_take(plan, reals, sizeof(double)); /* W0 */
+  sntk_plan_gram64(ctx, single, n, true, plan);
+  sntk_plan_take(plan, sntk_size_add(square, size), sizeof(double)); /* H(W0), eigenvalues */
+  sntk_plan_eigenvalues(size, plan);
+  sntk_plan_take(plan, reals, sizeof(double)); /* direction */
+}
+
+/* Weights displaced, and the change of H, which stays. */
+static void plan_evaluate(const sntk_context *ctx, const sntk_neurons *single, int64_t samples, bool fresh,
+                          sntk_plan *plan) {
+  const int64_t size = sntk_size_mul(samples, single->outputs), square = sntk_size_mul(size, size);
+  sntk_plan_brief(plan, single->width, sizeof(double));
+  if (single->layout == SNTK_LAYOUT_PLAIN)
+    sntk_plan_gram(ctx, single, false, samples, false, fresh, plan);
+  else
+    sntk_plan_gram_change(ctx, single, samples, fresh, plan);
+  if (fresh) sntk_plan_take(plan, square, sizeof(double));
+}
+
+static void plan_ascent(const sntk_context *ctx, const sntk_neurons *single, int64_t samples, sntk_plan *plan) {
+  const int64_t held = plan->held, n = samples, size = sntk_size_mul(n, single->outputs);
+  const int64_t square = sntk_size_mul(size, size), reals = sntk_size_mul(single->dim, single->width);
+  sntk_neurons chunk = *single;
+  chunk.count = sntk_chunk_columns(ctx, false, single->dim, single->count);
+  sntk_plan_take(plan, square, sizeof(double));    /* N; scratch is there */
+  sntk_plan_take(plan, reals, 2 * sizeof(double)); /* gradient, candidate */
+  plan_evaluate(ctx, single, n, false, plan);
+  sntk_plan_lowest(size, plan);
+  sntk_plan_take(plan, square, sizeof(double)); /* M */
+  sntk_plan_take(plan, sntk_size_add(size, 2 * n), sizeof(double));
+  /* a chunk's part of the gradient, on the backend and the host */
+  sntk_plan_take(plan, sntk_size_mul(sntk_size_mul(chunk.dim, chunk.count), (int64_t)sntk_type_size(chunk.type)), 2);
+  ctx->backend->plan(ctx, &chunk, n, SNTK_WORK_KERNEL_GRADIENT, plan);
+  sntk_plan_drop(plan, held);
+}
+
+/* The network that is trained is another one; the direction is made when its training is over. */
+static void plan_training(const sntk_context *ctx, const sntk_network_options *o, int64_t samples,
+                          const sntk_train_options *train, sntk_plan *plan) {
+  const int64_t held = plan->held, step = o->width < PIECE ? o->width : PIECE;
+  sntk_plan_network(ctx, o, plan);
+  sntk_plan_train(ctx, o, samples, train, plan);
+  sntk_plan_take(plan, sntk_size_mul(o->dim, o->width), sizeof(double));
+  sntk_plan_take(plan, sntk_size_mul(o->dim, step), 3 * sizeof(double)); /* before, after, and while they are copied */
+  sntk_plan_drop(plan, held);
+}
+
+void sntk_plan_perturb(const sntk_context *ctx, const sntk_network_options *network, int64_t samples, bool adversarial,
+                       const sntk_train_options *train, sntk_plan *plan) {
+  const int64_t held = plan->held, size = sntk_size_mul(samples, network->outputs);
+  const bool plain = !ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED);
+  sntk_network_options o = *network;
+  o.streamed = false;
+  o.form = plain ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
+  sntk_neurons single = sntk_network_shape(ctx, &o);
+  if (single.layout == SNTK_LAYOUT_PAIRED) single.layout = SNTK_LAYOUT_DISPLACED;
+  single.count = single.width;
+  plan_create(ctx, &o, &single, samples, plan);
+  plan_evaluate(ctx, &single, samples, true, plan);
+  sntk_plan_take(plan, sntk_size_mul(size, size), sizeof(double)); /* scratch */
+  sntk_plan_eigenvalues(size, plan);
+  plan_evaluate(ctx, &single, samples, false, plan);
+  if (train) plan_training(ctx, &o, samples, train, plan);
+  if (adversarial) plan_ascent(ctx, &single, samples, plan);
+  sntk_plan_drop(plan, held);
+}
+
+int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples) {
+  sntk_plan plan = {0};
+  sntk_plan_perturb(ctx, network, samples, true, NULL, &plan);
+  return sntk_plan_bytes(&plan);
 }

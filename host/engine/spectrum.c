@@ -81,6 +81,16 @@ static double last_component(const double *alpha, const double *beta, int k, dou
   return 1.0 / sqrt(square);
 }
 
+void sntk_plan_jj_lambda_max(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, sntk_plan *plan) {
+  const int64_t held = plan->held, size = sntk_size_mul(samples, shape->outputs);
+  const int64_t step = sntk_chunk_columns(ctx, false, shape->dim, shape->count);
+  const int64_t direction = sntk_size_mul(sntk_size_mul(step, shape->dim), (int64_t)sntk_type_size(shape->type));
+  sntk_plan_take(plan, sntk_size_mul(size, size < MAX_KRYLOV ? size + 1 : MAX_KRYLOV + 1), sizeof(double));
+  sntk_plan_take(plan, 2 * samples, sizeof(double));
+  sntk_plan_take(plan, direction, shape->layout == SNTK_LAYOUT_PAIRED ? 2 : 1);
+  sntk_plan_drop(plan, held);
+}
+
 sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_pass *pass, double *lambda,
                                     double *bound) {
   const int64_t n = pass->samples.count, p = pass->outputs, size = n * p;

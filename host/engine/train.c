@@ -487,32 +487,73 @@ void sntk_train_result_clear(sntk_train_result *result) {
   result->history_rows = 0;
 }
 
+/* A row of the history with kernel figures: the change of H, and the eigenvalues of H in its place. */
+static void plan_kernel_row(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, bool fresh,
+                            sntk_plan *plan) {
+  const int64_t size = sntk_size_mul(samples, shape->outputs), square = sntk_size_mul(size, size);
+  if (!fresh) sntk_plan_take(plan, square, sizeof(double));
+  if (shape->layout != SNTK_LAYOUT_PLAIN)
+    sntk_plan_gram_change(ctx, shape, samples, fresh, plan);
+  else if (shape->type == SNTK_F64)
+    sntk_plan_gram(ctx, shape, false, samples, false, fresh, plan);
+  else
+    sntk_plan_gram64(ctx, shape, samples, fresh, plan);
+  if (fresh) sntk_plan_take(plan, square, sizeof(double));
+  sntk_plan_eigenvalues(size, plan);
+}
+
+/* begin_linearized: what it leaves is held. */
+static void plan_linearized(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples,
+                            const sntk_train_options *o, bool gaussian, sntk_plan *plan) {
+  const int64_t all = sntk_size_add(samples, o->test_samples), size = sntk_size_mul(all, shape->outputs);
+  const int64_t held = plan->held;
+  sntk_plan_take(plan, sntk_size_mul(all, shape->dim), sizeof(double));
+  sntk_plan_take(plan, size, sizeof(double));
+  sntk_plan_linear(samples, all, shape->outputs, gaussian, plan);
+  sntk_plan_gram64(ctx, shape, all, true, plan);
+  sntk_plan_drop(plan, held);
+  sntk_plan_linear(samples, all, shape->outputs, gaussian, plan);
+  sntk_plan_take(plan, sntk_size_mul(size, size), sizeof(double));
+}
+
+static void plan_test(const sntk_context *ctx, const sntk_neurons *shape, int64_t tests, sntk_plan *plan) {
+  const int64_t held = plan->held;
+  if (tests > 0) sntk_plan_pass(ctx, shape, tests, plan);
+  sntk_plan_drop(plan, held);
+}
+
+/* Rows of the history if the run takes all its steps. */
+static int64_t history_rows(const sntk_train_options *o) {
+  const int64_t recorded = o->record_every > 0 ? o->steps / o->record_every : 0;
+  return sntk_size_add(2, sntk_size_add(recorded, o->kernel_every > 0 ? o->steps / o->kernel_every : 0));
+}
+
+void sntk_plan_train(const sntk_context *ctx, const sntk_network_options *network, int64_t samples,
+                     const sntk_train_options *o, sntk_plan *plan) {
+  const sntk_neurons shape = sntk_network_shape(ctx, network);
+  const int64_t held = plan->held, size = sntk_size_mul(samples, shape.outputs), square = sntk_size_mul(size, size);
+  const int64_t tests = sntk_size_mul(o->test_samples, shape.outputs);
+  const bool kernel = o->kernel_every > 0, spectrum = kernel || o->linearized || o->eta_rule == SNTK_ETA_THEORY;
+  sntk_plan_pass(ctx, &shape, samples, plan);
+  sntk_plan_take(plan, sntk_size_add(sntk_size_mul(2, size), samples), sizeof(double)); /* residuals, outputs */
+  sntk_plan_take(plan, tests, sizeof(double));
+  if (spectrum) {
+    sntk_plan_gram64(ctx, &shape, samples, true, plan);
+    sntk_plan_take(plan, sntk_size_add(square, size), sizeof(double)); /* H at W0, and its eigenvalues */
+    sntk_plan_eigenvalues(size, plan);
+  }
+  if (o->eta_rule == SNTK_ETA_AUTO) sntk_plan_jj_lambda_max(ctx, &shape, samples, plan);
+  if (o->linearized) plan_linearized(ctx, &shape, samples, o, !network->weights, plan);
+  sntk_plan_take(plan, history_rows(o), sizeof(sntk_history_row));
+  sntk_plan_movement(ctx, &shape, plan);
+  plan_test(ctx, &shape, o->test_samples, plan);
+  if (kernel && o->steps > 0) plan_kernel_row(ctx, &shape, samples, o->kernel_every >= o->steps, plan);
+  sntk_plan_drop(plan, held);
+}
+
 int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples,
                          const sntk_train_options *o) {
-  const int64_t size = sntk_size_mul(samples, network->outputs);
-  const sntk_layout layout = sntk_network_layout(ctx, network);
-  const sntk_precision type = ctx->backend->precision(ctx, network->precision);
-  const int64_t chunk =
-      sntk_chunk_columns(ctx, false, network->dim, layout == SNTK_LAYOUT_PAIRED ? network->width / 2 : network->width);
-  int64_t bytes = sntk_size_add(sntk_pass_bytes(ctx, network, samples),
-                                sntk_size_mul(sntk_size_add(size, sntk_size_add(size, samples)), sizeof(double)));
-  if (o->eta_rule == SNTK_ETA_AUTO) {
-    /* directions: of a chunk of pairs both */
-    const int64_t reals = sntk_size_mul(layout == SNTK_LAYOUT_PAIRED ? 2 * chunk : chunk, network->dim);
-    bytes = sntk_size_add(bytes, sntk_size_mul(size, 61 * (int64_t)sizeof(double)));
-    bytes = sntk_size_add(bytes, sntk_size_mul(reals, (int64_t)sntk_type_size(type)));
-  }
-  if (layout == SNTK_LAYOUT_PLAIN) /* W0 made anew, to see how far neurons have moved */
-    bytes = sntk_size_add(bytes, sntk_neurons_bytes(layout, type, chunk, network->dim, 1));
-  else if (o->kernel_every > 0)
-    bytes = sntk_size_add(bytes, sntk_pass_gram_change_bytes(ctx, network, samples));
-  const int64_t all = sntk_size_add(samples, o->test_samples);
-  bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(o->test_samples, network->outputs), sizeof(double)));
-  if (o->test_samples > 0) bytes = sntk_size_add(bytes, sntk_pass_bytes(ctx, network, o->test_samples));
-  if (o->linearized) bytes = sntk_size_add(bytes, sntk_linear_bytes(samples, all, network->outputs));
-  if (o->kernel_every > 0 || o->linearized || o->eta_rule == SNTK_ETA_THEORY) {
-    bytes = sntk_size_add(bytes, sntk_network_gram64_bytes(ctx, network, o->linearized ? all : samples));
-    bytes = sntk_size_add(bytes, sntk_size_mul(sntk_size_mul(size, size), 3 * (int64_t)sizeof(double)));
-  }
-  return bytes;
+  sntk_plan plan = {0};
+  sntk_plan_train(ctx, network, samples, o, &plan);
+  return sntk_plan_bytes(&plan);
 }

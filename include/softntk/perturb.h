@@ -119,7 +119,8 @@ SNTK_API sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_pertur
 SNTK_API sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *perturb, sntk_goal goal, double radius,
                                            double *gradient);
 
-/** @brief Bytes that a perturbation takes; -1 where they do not fit 63 bits. */
+/** @brief Most bytes that a perturbation has at one moment, in random and adversarial directions; -1 where they do not
+ * fit 63 bits. A direction that training gives takes the trained network and sntk_train_bytes() too. */
 SNTK_API int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples);
 
 #ifdef __cplusplus

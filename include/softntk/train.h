@@ -125,8 +125,9 @@ SNTK_API sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const doub
 /** @brief Frees a result's arrays. */
 SNTK_API void sntk_train_result_clear(sntk_train_result *result);
 
-/** @brief Bytes that training takes beyond the network; -1 where it does not fit 63 bits. A base that moves takes a
- * paired network's size once more for a moment, which is not counted: most runs never move it. */
+/** @brief Most bytes that training has at one moment beyond the network, its inputs and its targets; -1 where it does
+ * not fit 63 bits. A base that moves takes a paired network's size once more for a moment, which is not counted: most
+ * runs never move it. */
 SNTK_API int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples,
                                   const sntk_train_options *options);
 

@@ -146,18 +146,6 @@ static int64_t work_bytes(const sntk_context *ctx, int64_t samples, int64_t dim,
   return sntk_size_mul(sntk_size_add(f32 > f64 ? f32 : f64, WORK_ALIGNMENT) / WORK_ALIGNMENT, WORK_ALIGNMENT);
 }
 
-static int64_t cpu_scratch_bytes(const sntk_context *ctx, int64_t samples, int64_t dim, int64_t outputs,
-                                 sntk_precision type) {
-  (void)type;
-  const int64_t sums = sntk_size_mul(sntk_size_mul(samples, sntk_size_add(outputs, 2)), sizeof(double));
-  const int64_t longer = dim > outputs ? dim : outputs;
-  const int64_t normals = sntk_size_mul(sntk_size_mul(longer, GENERATE + 1), sizeof(float));
-  const int64_t one = sntk_size_add(sntk_size_add(work_bytes(ctx, samples, dim, outputs), sums), normals);
-  /* of a Gram matrix: a slab of features a thread, and the inputs as panels (whose rows are filled up to a tile) */
-  const int64_t inputs = sntk_size_mul(sntk_size_mul(sntk_size_add(samples, 64), dim), sizeof(double));
-  return sntk_size_add(sntk_size_mul(sntk_size_add(one, GRAM_SLAB_BYTES), ctx->threads), inputs);
-}
-
 static sntk_status cpu_alloc(sntk_context *ctx, const char *what, int64_t bytes, void **out) {
   SNTK_TRY(sntk_alloc(ctx, what, bytes, 1, out));
   memset(*out, 0, (size_t)bytes);
@@ -186,12 +174,18 @@ static sntk_status overflow(sntk_context *ctx, int64_t sample) {
       (long long)sample);
 }
 
+/* Threads that share the columns of v: few tiles, or little work, do not serve many. */
+static int share_count(const sntk_context *ctx, sntk_precision type, const sntk_neurons *v, int64_t samples) {
+  const int64_t tile = passes_of(ctx, type)->tile, tiles = (v->count + tile - 1) / tile;
+  return !pays(sntk_size_mul(samples, v->count)) ? 1 : tiles < ctx->threads ? (int)tiles : ctx->threads;
+}
+
 /* The columns of v, cut into `*count` shares for passes of `type`. */
 static sntk_status cut(sntk_context *ctx, sntk_precision type, const sntk_neurons *v, const sntk_samples *s,
                        sntk_cpu_share **shares, int *count) {
   const int64_t tile = passes_of(ctx, type)->tile, tiles = (v->count + tile - 1) / tile, n = s->count;
   const int64_t bytes = work_bytes(ctx, n, v->dim, v->outputs);
-  const int threads = !pays(n * v->count) ? 1 : tiles < ctx->threads ? (int)tiles : ctx->threads;
+  const int threads = share_count(ctx, type, v, n);
   char *work;
   double input_size = 0.0;
   SNTK_TRY(scratch(ctx, SCRATCH_SHARES, ctx->threads, sizeof **shares, (void **)shares));
@@ -490,13 +484,17 @@ static void multiply_together(const sntk_cpu_passes *passes, const gram_shape *g
   }
 }
 
+/* Columns of a slab of features for the library. */
+static int64_t library_columns(const sntk_neurons *v, int64_t rows, int64_t each) {
+  int64_t columns = LIBRARY_SLAB_BYTES / (int64_t)sntk_type_size(v->type) / rows / each;
+  if (columns < GRAM_COLUMNS_MIN) columns = GRAM_COLUMNS_MIN;
+  return columns > v->count ? v->count : columns;
+}
+
 /* U U^T by way of a slab of U and the matrix library: where vectors are too short for products of our own. */
 static sntk_status multiply_by_library(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
                                        const double *max, const double *sum, const double *f, double *gram) {
-  const int64_t rows = s->count * v->outputs, each = halves(v);
-  int64_t columns = LIBRARY_SLAB_BYTES / (int64_t)sntk_type_size(v->type) / rows / each;
-  if (columns < GRAM_COLUMNS_MIN) columns = GRAM_COLUMNS_MIN;
-  if (columns > v->count) columns = v->count;
+  const int64_t rows = s->count * v->outputs, each = halves(v), columns = library_columns(v, rows, each);
   void *u;
   SNTK_TRY(scratch(ctx, SCRATCH_PANELS, sntk_size_mul(rows, each * columns), sntk_type_size(v->type), &u));
   for (int64_t at = 0; at < v->count; at += columns) {
@@ -647,9 +645,7 @@ static sntk_status cpu_kernel_gradient(sntk_context *ctx, const sntk_neurons *v,
                                        const double *max, const double *sum, const double *f, const double *band,
                                        const double *matrix, void *out, int64_t ld, double *sums) {
   const int64_t n = s->count, rows = n * v->outputs, size = (int64_t)sntk_type_size(v->type);
-  pull_slab slab = {.columns = LIBRARY_SLAB_BYTES / size / rows};
-  if (slab.columns < GRAM_COLUMNS_MIN) slab.columns = GRAM_COLUMNS_MIN;
-  if (slab.columns > v->count) slab.columns = v->count;
+  pull_slab slab = {.columns = library_columns(v, rows, 1)};
   double *zeros;
   char *memory;
   void *m;
@@ -793,6 +789,53 @@ static sntk_status cpu_widen(sntk_context *ctx, const sntk_neurons *v, sntk_neur
   return SNTK_OK;
 }
 
+/* ---- memory ---- */
+
+/* The largest of each scratch buffer above, and what a call holds beside them. Of a product by the library half is
+ * written, the lower triangle. */
+static void plan_gram(const sntk_context *ctx, const sntk_neurons *v, int64_t n, sntk_plan *plan) {
+  const sntk_cpu_passes *passes = passes_of(ctx, v->type);
+  const int64_t rows = sntk_size_mul(n, v->outputs), size = (int64_t)sntk_type_size(v->type);
+  if (!passes->gram_row) {
+    const int64_t features = sntk_size_mul(rows, halves(v) * library_columns(v, rows, halves(v)));
+    sntk_plan_scratch(plan, SCRATCH_PANELS, sntk_size_mul(features, size));
+    if (v->type == SNTK_F32) sntk_plan_scratch(plan, SCRATCH_GRAM, sntk_size_mul(sntk_size_mul(rows, rows), size / 2));
+    return;
+  }
+  const gram_shape g = shape_of_gram(ctx, v->type, n, v->outputs, halves(v), v->count);
+  const int count = share_count(ctx, v->type, v, n), groups = g.groups < count ? g.groups : count;
+  sntk_plan_scratch(plan, SCRATCH_PANELS, sntk_size_mul(groups, g.panel_bytes));
+  sntk_plan_scratch(plan, SCRATCH_GRAM, sntk_size_mul(groups, g.product_bytes));
+  sntk_plan_scratch(plan, SCRATCH_SUMS, sntk_size_mul(sntk_size_mul(g.sample_panels * passes->tile, v->dim), size));
+}
+
+static void plan_kernel_gradient(const sntk_neurons *v, int64_t n, sntk_plan *plan) {
+  const int64_t rows = sntk_size_mul(n, v->outputs), size = (int64_t)sntk_type_size(v->type);
+  const int64_t column = sntk_size_add(sntk_size_mul(sntk_size_add(sntk_size_mul(2, rows), n), size), 1);
+  sntk_plan_scratch(plan, SCRATCH_PANELS, sntk_size_mul(library_columns(v, rows, 1), column));
+  sntk_plan_scratch(plan, SCRATCH_GRAM, sntk_size_mul(sntk_size_mul(rows, rows), size));
+}
+
+static void cpu_plan(const sntk_context *ctx, const sntk_neurons *v, int64_t n, int work, sntk_plan *plan) {
+  const int64_t rows = sntk_size_mul(n, v->outputs), each = sntk_size_mul(n, sntk_size_add(v->outputs, 2));
+  const int64_t longer = v->dim > v->outputs ? v->dim : v->outputs;
+  if (n < 1 || rows < 1) {
+    sntk_plan_take(plan, rows, 1); /* more than 63 bits count */
+    return;
+  }
+  sntk_plan_scratch(plan, SCRATCH_WORK, sntk_size_mul(ctx->threads, work_bytes(ctx, n, v->dim, v->outputs)));
+  sntk_plan_scratch(plan, SCRATCH_SUMS,
+                    sntk_size_mul(share_count(ctx, v->type, v, n), sntk_size_mul(each, sizeof(double))));
+  sntk_plan_scratch(plan, SCRATCH_NORMALS,
+                    sntk_size_mul(sntk_size_mul(ctx->threads * (GENERATE + 1), longer), sizeof(float)));
+  if (work & SNTK_WORK_GRAM) plan_gram(ctx, v, n, plan);
+  if ((work & SNTK_WORK_CHANGE) && v->type == SNTK_F32)
+    sntk_plan_scratch(plan, SCRATCH_GRAM, sntk_size_mul(sntk_size_mul(rows, rows), sizeof(float) / 2));
+  if (work & SNTK_WORK_KERNEL_GRADIENT) plan_kernel_gradient(v, n, plan);
+  if (work & (SNTK_WORK_GRAM | SNTK_WORK_CHANGE)) /* gram_finish: inner products of the inputs */
+    sntk_plan_brief(plan, sntk_size_mul(n, n), sizeof(double) / 2);
+}
+
 const sntk_backend sntk_backend_cpu = {
     .name = "cpu",
     .feature_slabs = 1,
@@ -801,7 +844,7 @@ const sntk_backend sntk_backend_cpu = {
     .close = cpu_close,
     .precision = cpu_precision,
     .supports = cpu_supports,
-    .scratch_bytes = cpu_scratch_bytes,
+    .plan = cpu_plan,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .upload = cpu_copy,

@@ -36,12 +36,11 @@ static bool ref_supports(const sntk_context *ctx, sntk_layout layout) {
   return layout == SNTK_LAYOUT_PLAIN;
 }
 
-static int64_t ref_scratch_bytes(const sntk_context *ctx, int64_t samples, int64_t dim, int64_t outputs,
-                                 sntk_precision type) {
+/* A neuron's gradient, or its features and twice M times them. */
+static void ref_plan(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, int work, sntk_plan *plan) {
   (void)ctx;
-  (void)samples;
-  (void)type;
-  return sntk_size_mul(sntk_size_add(dim, outputs), sizeof(double));
+  (void)work;
+  sntk_plan_brief(plan, sntk_size_add(shape->dim, sntk_size_mul(2 * samples, shape->outputs)), sizeof(double));
 }
 
 static sntk_status ref_alloc(sntk_context *ctx, const char *what, int64_t bytes, void **out) {
@@ -311,7 +310,7 @@ const sntk_backend sntk_backend_ref = {
     .close = ref_close,
     .precision = ref_precision,
     .supports = ref_supports,
-    .scratch_bytes = ref_scratch_bytes,
+    .plan = ref_plan,
     .alloc = ref_alloc,
     .free = ref_free,
     .upload = ref_copy,
