@@ -614,11 +614,20 @@ int fclose(FILE *stream) {
   return EOF;
 }
 
+/* What the C library has read of a stream already. Calls that need no more are none: thousands would be, and no failure
+ * reaches them. */
+static size_t ready(const FILE *stream) { return (size_t)(stream->_IO_read_end - stream->_IO_read_ptr); }
+
+static bool has_line(const FILE *stream, size_t most) {
+  const size_t there = ready(stream), size = there < most ? there : most;
+  return size == most || (size > 0 && memchr(stream->_IO_read_ptr, '\n', size));
+}
+
 #define INPUT_FAILS(stream) (plan.error != SHORT && FAILS(READ))
 
 size_t fread(void *data, size_t size, size_t count, FILE *stream) {
   REAL(fread);
-  if (!INPUT_FAILS(stream)) return real(data, size, count, stream);
+  if (size * count <= ready(stream) || !INPUT_FAILS(stream)) return real(data, size, count, stream);
   const int kept = put_in_place(stream, "/", O_RDONLY | O_DIRECTORY);
   const size_t got = real(data, size, count, stream);
   put_back(kept, fileno(stream));
@@ -627,7 +636,7 @@ size_t fread(void *data, size_t size, size_t count, FILE *stream) {
 
 char *fgets(char *line, int size, FILE *stream) {
   REAL(fgets);
-  if (!INPUT_FAILS(stream)) return real(line, size, stream);
+  if (has_line(stream, (size_t)size - 1) || !INPUT_FAILS(stream)) return real(line, size, stream);
   const int kept = put_in_place(stream, "/", O_RDONLY | O_DIRECTORY);
   char *got = real(line, size, stream);
   put_back(kept, fileno(stream));
@@ -636,7 +645,7 @@ char *fgets(char *line, int size, FILE *stream) {
 
 ssize_t getline(char **line, size_t *size, FILE *stream) {
   REAL(getline);
-  if (!INPUT_FAILS(stream)) return real(line, size, stream);
+  if (has_line(stream, SIZE_MAX) || !INPUT_FAILS(stream)) return real(line, size, stream);
   const int kept = put_in_place(stream, "/", O_RDONLY | O_DIRECTORY);
   const ssize_t got = real(line, size, stream);
   put_back(kept, fileno(stream));

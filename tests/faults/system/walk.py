@@ -29,6 +29,7 @@ import argparse
 import bisect
 import collections
 import gzip
+import itertools
 import json
 import os
 import re
@@ -44,7 +45,8 @@ import time
 # Libraries whose own calls are not failed: the beginning of the file's name, and why.
 EXCLUDED = {}
 
-# Family and how it fails; "+" after the number of a call: all from there on.
+# Family and how it fails; "+" after the number of a call: all from there on. STRIDE: of a family called so often, every
+# so many calls where it is the same call that fails first, and others behind it.
 VARIANTS = [
     ("malloc", ""), ("malloc", "+"),
     ("mmap", ""), ("mmap", "+"),
@@ -58,6 +60,9 @@ VARIANTS = [
     ("mkdir", ":ENOSPC"), ("unlink", ":EIO"), ("stat", ":EIO"), ("stat", ":EACCES"), ("seek", ":EIO"),
     ("process", ":EAGAIN"),
 ]
+
+STRIDE = {("malloc", "+"): 16}
+WEIGHT = {("malloc", ""): 8}  # plans a turn, where only a sample is taken
 
 GOOD = ("same", "refused")
 WRONG = ("CRASH", "EXIT CODE", "HANG", "DIFFERENT", "LINES", "NOT RESUMABLE")
@@ -97,10 +102,10 @@ COMMANDS = [
     Command("sweep_table", "sweep data/tiny.yaml --set grid.network.width=[2,4,8] --set network.activation=relu --set train.kernel_every=1"),
     Command("sweep_resumed", "sweep data/tiny.yaml --set grid.seed=[1,2,3] --json", half=True),
     Command("sweep_shard", "sweep data/tiny.yaml --set grid.seed=[1,2,3,4] --shard 0/2 --quiet"),
-    Command("width", "width data/tiny.yaml --set grid.data.samples=[2,3,4] --json"),
-    Command("width_table", "width data/tiny.yaml --set grid.data.samples=[2,3,4]"),
+    Command("width", "width data/tiny.yaml --set grid.data.samples=[2,3] --json"),
+    Command("width_table", "width data/tiny.yaml --set grid.data.samples=[2,3]"),
     Command("perturb", "perturb data/tiny.yaml --json"),
-    Command("perturb_table", "perturb data/tiny.yaml --set grid.network.width=[4,8,16]"),
+    Command("perturb_table", "perturb data/tiny.yaml --set grid.network.width=[4,8] --set perturb.ascent_steps=1"),
     Command("info", "info", run=False),
     Command("info_json", "info --json", run=False),
     Command("help", "train --help", run=False),
@@ -442,28 +447,29 @@ def spread(count):
 
 
 def plans(family, how, count):
-    for k in spread(count):
-        yield "%s:%d%s" % (family, k, how)
+    stride = STRIDE.get((family, how), 1)
+    for k in spread((count + stride - 1) // stride):
+        yield "%s:%d%s" % (family, (k - 1) * stride + 1, how)
 
 
 def strata(commands, counts):
-    """For each command, family and way of failing: its plans."""
+    """For each command, family and way of failing: how many plans a turn, and its plans."""
     for command in commands:
         for family, how in VARIANTS:
             count = counts[command.name].counts[family]
             if count:
-                yield command, plans(family, how, count)
+                yield command, WEIGHT.get((family, how), 1), plans(family, how, count)
 
 
 def round_robin(parts):
     parts = list(parts)
     while parts:
         remaining = []
-        for command, plans in parts:
-            plan = next(plans, None)
-            if plan is not None:
-                remaining.append((command, plans))
-                yield command, plan
+        for command, weight, items in parts:
+            turn = list(itertools.islice(items, weight))
+            yield from ((command, plan) for plan in turn)
+            if len(turn) == weight:
+                remaining.append((command, weight, items))
         parts = remaining
 
 
