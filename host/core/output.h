@@ -68,8 +68,9 @@ sntk_status sntk_run_miss(sntk_context *ctx, sntk_run *run, const char *name, co
  * be made again. One that run.json does not speak of is missed only where it is `expected`. SNTK_ERR_DATA, with the
  * cure, where it was changed. */
 sntk_status sntk_run_result(sntk_context *ctx, const sntk_run *run, const char *name, bool expected, bool *there);
-/* The same of run.h5 and of every file that run.json speaks of: *absent names the first that is to be made again. */
-sntk_status sntk_run_results(sntk_context *ctx, const sntk_run *run, bool expected, const char **absent);
+/* The same of run.h5 and of every file that run.json speaks of: *absent names the first that is to be made again. Those
+ * that it should speak of, and does not, it will. */
+sntk_status sntk_run_results(sntk_context *ctx, sntk_run *run, bool expected, const char **absent);
 
 /* For a run that could not begin (a setting or a file was wrong, memory short): removes what opening made, so that the
  * corrected command starts afresh, and frees the run. False, and nothing done, where the run has points, is a shard, or

@@ -46,7 +46,7 @@ static bool is_points_name(const char *name) {
   return index >= 0 && index < count && strcmp(name, again) == 0;
 }
 
-static void names_free(name_list *list) {
+void sntk_run_names_free(name_list *list) {
   for (size_t i = 0; i < list->count; i++) free(list->names[i]);
   free(list->names);
   *list = (name_list){NULL, 0};
@@ -54,11 +54,12 @@ static void names_free(name_list *list) {
 
 static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* The points files of a directory in sorted order. */
-static sntk_status list_points(sntk_context *ctx, const char *directory, name_list *list) {
+sntk_status sntk_run_list(sntk_context *ctx, const char *directory, bool (*wanted)(const char *name), name_list *list) {
   *list = (name_list){NULL, 0};
   DIR *stream = opendir(directory);
-  if (!stream) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open the directory: %s", directory, strerror(errno));
+  if (!stream)
+    return sntk_fail(ctx, errno == ENOMEM ? SNTK_ERR_MEMORY : SNTK_ERR_IO, "%s: cannot open the directory: %s",
+                     directory, strerror(errno));
   sntk_status status = SNTK_OK;
   size_t capacity = 0;
   for (;;) {
@@ -69,7 +70,7 @@ static sntk_status list_points(sntk_context *ctx, const char *directory, name_li
         status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot read the directory: %s", directory, strerror(errno));
       break;
     }
-    if (!is_points_name(entry->d_name)) continue;
+    if (!wanted(entry->d_name)) continue;
     if (list->count == capacity) {
       capacity = 2 * capacity + 8;
       char **names = realloc(list->names, capacity * sizeof *names);
@@ -87,7 +88,7 @@ static sntk_status list_points(sntk_context *ctx, const char *directory, name_li
   }
   closedir(stream);
   if (status == SNTK_OK && list->count > 1) qsort(list->names, list->count, sizeof *list->names, compare_names);
-  if (status != SNTK_OK) names_free(list);
+  if (status != SNTK_OK) sntk_run_names_free(list);
   return status;
 }
 
@@ -275,7 +276,7 @@ static sntk_status read_other(sntk_context *ctx, sntk_run *run, const char *name
 }
 
 static sntk_status read_all_points(sntk_context *ctx, sntk_run *run) {
-  SNTK_TRY(list_points(ctx, run->directory, &run->files));
+  SNTK_TRY(sntk_run_list(ctx, run->directory, is_points_name, &run->files));
   for (size_t i = 0; i < run->files.count; i++) {
     const char *name = run->files.names[i];
     SNTK_TRY(strcmp(name, run->own_name) == 0 ? read_points(ctx, run, run->fd, name, true, &run->length)
@@ -298,7 +299,7 @@ static const char *kept_name(name_list *list, const char *name) {
 
 sntk_status sntk_run_refresh(sntk_context *ctx, sntk_run *run) {
   name_list list;
-  SNTK_TRY(list_points(ctx, run->directory, &list));
+  SNTK_TRY(sntk_run_list(ctx, run->directory, is_points_name, &list));
   char *notice = run->notice; /* what is read here was told, or is another writer's line under way */
   run->notice = NULL;
   for (int64_t i = 0; i < run->count; i++) run->points[i].seen = NULL;
@@ -308,7 +309,7 @@ sntk_status sntk_run_refresh(sntk_context *ctx, sntk_run *run) {
     const char *name = kept_name(&run->files, list.names[i]);
     status = name ? read_other(ctx, run, name) : sntk_run_no_memory(ctx, run->directory);
   }
-  names_free(&list);
+  sntk_run_names_free(&list);
   free(run->notice);
   run->notice = notice;
   return status;
@@ -416,7 +417,7 @@ void sntk_run_free(sntk_run *run) {
   unlock(run);
   for (int64_t i = 0; i < run->count; i++) free(run->points[i].text);
   free(run->points);
-  names_free(&run->files);
+  sntk_run_names_free(&run->files);
   json_decref(run->index);
   json_decref(run->document);
   json_decref(run->results);
@@ -518,10 +519,10 @@ static sntk_status refuse_points(sntk_context *ctx, const sntk_run *run, const c
 static sntk_status refuse_existing(sntk_context *ctx, const sntk_run *run) {
   if (access(run->json_path, F_OK) == 0) return fail_exists(ctx, run, "run.json");
   name_list list;
-  SNTK_TRY(list_points(ctx, run->directory, &list));
+  SNTK_TRY(sntk_run_list(ctx, run->directory, is_points_name, &list));
   sntk_status status = SNTK_OK;
   for (size_t i = 0; i < list.count && status == SNTK_OK; i++) status = refuse_points(ctx, run, list.names[i]);
-  names_free(&list);
+  sntk_run_names_free(&list);
   SNTK_TRY(status);
   char *results = sntk_format("%s/run.h5", run->directory);
   if (!results) return sntk_run_no_memory(ctx, run->directory);

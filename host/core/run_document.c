@@ -483,16 +483,20 @@ static sntk_status set_result(sntk_context *ctx, sntk_run *run, const char *name
   return whole ? SNTK_OK : sntk_run_no_memory(ctx, run->json_path);
 }
 
-sntk_status sntk_run_keep(sntk_context *ctx, sntk_run *run, const char *name) {
+static sntk_status take_sum(sntk_context *ctx, sntk_run *run, const char *name) {
   file_sum sum;
   bool there;
-  run->kept = true;
   SNTK_TRY(sum_result(ctx, run, name, &there, &sum));
   if (!there) return sntk_fail(ctx, SNTK_ERR_IO, "%s/%s: it is gone", run->directory, name);
   sntk_record *result = sntk_record_create();
   sntk_record_int(result, "bytes", sum.bytes);
   sntk_record_text(result, "crc32", sum.crc32);
-  SNTK_TRY(set_result(ctx, run, name, result));
+  return set_result(ctx, run, name, result);
+}
+
+sntk_status sntk_run_keep(sntk_context *ctx, sntk_run *run, const char *name) {
+  run->kept = true;
+  SNTK_TRY(take_sum(ctx, run, name));
   return sntk_run_write_document(ctx, run, "running", "running");
 }
 
@@ -519,11 +523,29 @@ sntk_status sntk_run_result(sntk_context *ctx, const sntk_run *run, const char *
       run->directory, name, (long long)sum.bytes, sum.crc32, (long long)json_integer_value(bytes), crc32);
 }
 
-sntk_status sntk_run_results(sntk_context *ctx, const sntk_run *run, bool expected, const char **absent) {
+/* run.h5, or prefix_<width>.h5. */
+static bool is_result_name(const char *name) {
+  const size_t digits = strncmp(name, "prefix_", 7) == 0 ? strspn(name + 7, "0123456789") : 0;
+  return strcmp(name, "run.h5") == 0 || (digits > 0 && strcmp(name + 7 + digits, ".h5") == 0);
+}
+
+/* Files that took their place when run.json could not be written, or the run was killed before it was. */
+static sntk_status adopt_results(sntk_context *ctx, sntk_run *run) {
+  name_list list;
+  SNTK_TRY(sntk_run_list(ctx, run->directory, is_result_name, &list));
+  sntk_status status = SNTK_OK;
+  for (size_t i = 0; i < list.count && status == SNTK_OK; i++)
+    if (!json_object_get(run->results, list.names[i])) status = take_sum(ctx, run, list.names[i]);
+  sntk_run_names_free(&list);
+  return status;
+}
+
+sntk_status sntk_run_results(sntk_context *ctx, sntk_run *run, bool expected, const char **absent) {
   static const char first[] = "run.h5";
   const char *name;
   json_t *result;
   bool there;
+  SNTK_TRY(adopt_results(ctx, run));
   SNTK_TRY(sntk_run_result(ctx, run, first, expected, &there));
   *absent = there ? NULL : first;
   json_object_foreach(run->results, name, result) {

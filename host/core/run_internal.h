@@ -57,6 +57,10 @@ struct sntk_run {
 
 sntk_status sntk_run_no_memory(sntk_context *ctx, const char *path);
 
+/* The names in a directory that are wanted, sorted. */
+sntk_status sntk_run_list(sntk_context *ctx, const char *directory, bool (*wanted)(const char *name), name_list *list);
+void sntk_run_names_free(name_list *list);
+
 /* Reads the run.json that is there, if any (*previous NULL otherwise), and checks that it is of the same command and
  * configuration. */
 sntk_status sntk_run_read_previous(sntk_context *ctx, const sntk_run *run, json_t **previous);
