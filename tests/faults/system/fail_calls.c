@@ -797,8 +797,8 @@ static int wait_for(pid_t pid, long seconds) {
     int status;
     if (waitpid(pid, &status, WNOHANG) == pid) return status;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    if (now.tv_sec > end.tv_sec) break;
-    const struct timespec part_of_it = {.tv_sec = 1, .tv_nsec = 0};
+    if (now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec > end.tv_nsec)) break;
+    const struct timespec part_of_it = {.tv_sec = 0, .tv_nsec = 100000000};
     sigtimedwait(&child, NULL, &part_of_it);
   }
   kill(-pid, SIGKILL);

@@ -4,6 +4,7 @@
 
     walk.py --softntk PROGRAM --library libfail_calls.so [--h5-list PROGRAM] [--seconds S] [--jobs N]
     walk.py ... --command train --plan malloc:17        one of them, with all that can be said about it
+    walk.py --softntk careless --library libfail_calls.so --self-test   are faults found?
 
 The commands below are run once undisturbed, which gives their references and how often they call what can fail. Then
 each is run again and again, and each time one call fails: the k-th allocation, write, fsync, open and so on, for every k
@@ -112,6 +113,11 @@ COMMANDS = [
     Command("dry_run", "train data/tiny.yaml --dry-run --json", run=False),
     Command("dry_run_sweep", "sweep data/tiny.yaml --set grid.seed=[1,2] --dry-run", run=False),
 ]
+
+
+# Faults of careless.c, and what they are to be found as; "none" where there is nothing to find.
+SELF_TEST = {"none": None, "silent": "DIFFERENT", "crash": "CRASH", "code": "EXIT CODE", "hang": "HANG", "lines": "LINES",
+             "mute": "LINES", "stuck": "NOT RESUMABLE"}
 
 
 # ---- the data of the commands ------------------------------------------------------------------------------------------
@@ -346,8 +352,8 @@ class Walker:
     def left(self, command):
         return Left(self.folder, command.run, self.contents)
 
-    def run(self, arguments, plan="", seconds=60):
-        return self.server.run(self.folder, arguments, plan, seconds)
+    def run(self, arguments, plan=""):
+        return self.server.run(self.folder, arguments, plan, self.options.patience)
 
     def prepare_half(self, command):
         """A run killed in the middle of writing its second point."""
@@ -474,16 +480,16 @@ def round_robin(parts):
 
 
 class Survey:
-    def __init__(self, options, base):
-        self.options, self.base = options, base
+    def __init__(self, options, base, commands):
+        self.options, self.base, self.commands = options, base, commands
         self.contents, self.references = H5Contents(options.h5_list), {}
         self.lock, self.findings, self.totals = threading.Lock(), [], collections.Counter()
         self.unreached, self.error = 0, None
+        os.makedirs(base, exist_ok=True)
         make_data(os.path.join(base, "data"))
-        names = options.command.split(",") if options.command else None
-        self.commands = [command for command in COMMANDS if not names or command.name in names]
         first = Walker(options, base, 0, self.contents, self.references)
-        first.make_h5()
+        if any("hdf5" in command.name for command in commands):
+            first.make_h5()
         self.counts = {command.name: first.reference(command) for command in self.commands}
         self.walkers = [first] + [Walker(options, base, number, self.contents, self.references)
                                   for number in range(1, options.jobs)]
@@ -615,6 +621,22 @@ def again(options):
     return " ".join([sys.argv[0]] + words)
 
 
+def self_test(options, base):
+    """Every call of each careless program: its fault is found, and nothing else."""
+    wrong = 0
+    options.patience = 1
+    for fault, verdict in SELF_TEST.items():
+        command = Command(fault, fault)
+        command.arguments = [fault]
+        survey = Survey(options, os.path.join(base, fault), [command])
+        survey.walk()
+        found = {finding.verdict for finding in survey.findings}
+        failed = sum(survey.totals[fault, word] for word in GOOD + WRONG)
+        print("%-8s %d calls failed: %s" % (fault, failed, ", ".join(sorted(found)) or "nothing found"))
+        wrong += found != ({verdict} if verdict else set()) or failed < 10 or not survey.complete
+    return 1 if wrong else 0
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--softntk", required=True, help="the program")
@@ -625,6 +647,8 @@ def parse():
     parser.add_argument("--command", help="of these commands alone, separated by commas")
     parser.add_argument("--family", help="of these families alone")
     parser.add_argument("--plan", help="this failing call alone, as in malloc:17 or write:3+:ENOSPC")
+    parser.add_argument("--patience", type=int, default=60, help="seconds after which a program hangs")
+    parser.add_argument("--self-test", action="store_true", help="the program is careless.c")
     parser.add_argument("--strict", action="store_true", help="an allocation that fails must end in exit 4 or in success")
     parser.add_argument("--exclude", action="append", default=[], metavar="LIBRARY", help="leave its calls alone too (repeat)")
     parser.add_argument("--frames", type=int, default=6, help="how much of the way to a failing call is told")
@@ -637,7 +661,10 @@ def main():
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # syncing to a disk would take most of the time
     base = tempfile.mkdtemp(prefix="softntk_walk_", dir=memory)
     try:
-        survey = Survey(options, base)
+        if options.self_test:
+            return self_test(options, base)
+        names = options.command.split(",") if options.command else None
+        survey = Survey(options, base, [command for command in COMMANDS if not names or command.name in names])
         survey.walk()
     finally:
         shutil.rmtree(base, ignore_errors=True)
