@@ -33,6 +33,7 @@ typedef struct h5_receiver {
   int dims;
   int64_t shape[H5S_MAX_RANK], stride[H5S_MAX_RANK];
   int64_t received; /* elements */
+  double missing[H5_MISSING];
   sntk_array *array;
 } h5_receiver;
 
@@ -124,6 +125,7 @@ static sntk_status take_shape(h5_receiver *r, const h5_message *m, int64_t *tota
                      r->request->place);
   r->dims = m->dims;
   r->kind = m->kind;
+  memcpy(r->missing, m->missing, sizeof r->missing);
   *total = m->count[0];
   if (limit > 0 && limit < *total) r->shape[0] = limit;
   r->stride[0] = cols;
@@ -181,6 +183,24 @@ static sntk_status convert_integers(const h5_receiver *r) {
   return SNTK_OK;
 }
 
+/* A value that its attributes name as standing for a missing one is none. */
+static sntk_status check_missing(const h5_receiver *r) {
+  const sntk_array *const array = r->array;
+  for (int64_t j = 0; j < array->rows * array->cols; j++)
+    if (array->values[j] == r->missing[0] || array->values[j] == r->missing[1])
+      return sntk_fail(r->ctx, SNTK_ERR_DATA,
+                       "%s: element [%lld, %lld] is %g, which stands for a missing value (attribute _FillValue or "
+                       "missing_value); remove its row or fill it in",
+                       r->request->place, (long long)(j / array->cols), (long long)(j % array->cols), array->values[j]);
+  return SNTK_OK;
+}
+
+static sntk_status take_end(const h5_receiver *r) {
+  if (r->dims == 0 || r->received != r->array->rows * r->array->cols) return nonsense(r);
+  if (r->kind != H5_REAL) SNTK_TRY(convert_integers(r));
+  return check_missing(r);
+}
+
 static sntk_status take_failure(const h5_receiver *r, h5_message *m) {
   m->text[sizeof m->text - 1] = '\0';
   if (m->status == SNTK_ERR_MEMORY) return sntk_fail(r->ctx, SNTK_ERR_MEMORY, "%s", m->text);
@@ -202,8 +222,7 @@ static sntk_status receive_dataset(h5_receiver *r, int64_t *total) {
         SNTK_TRY(take_block(r, &m));
         break;
       case H5_END:
-        if (r->dims == 0 || r->received != r->array->rows * r->array->cols) return nonsense(r);
-        return r->kind == H5_REAL ? SNTK_OK : convert_integers(r);
+        return take_end(r);
       case H5_FAILED:
         return take_failure(r, &m);
       default:

@@ -22,11 +22,14 @@ typedef enum h5_kind { H5_REAL, H5_SIGNED, H5_UNSIGNED } h5_kind;
  * a failure at any time. */
 typedef enum h5_word { H5_READY, H5_SHAPE, H5_BLOCK, H5_END, H5_FAILED } h5_word;
 
+enum { H5_MISSING = 2 };
+
 typedef struct h5_message {
   h5_word word;
   sntk_status status; /* failed */
   h5_kind kind;       /* shape */
   int dims;
+  double missing[H5_MISSING];                       /* shape: values that stand for missing ones; NAN: none */
   int64_t first[H5S_MAX_RANK], count[H5S_MAX_RANK]; /* shape: count; block: its place, the elements follow */
   char text[SNTK_ERROR_CHARS];                      /* failed */
 } h5_message;

@@ -7,6 +7,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,41 @@ static sntk_status find_kind(const h5_place *h, h5_kind *kind) {
       name ? name : "of more bytes");
 }
 
+/* ---- what attributes say of the values ---- */
+
+/* One number. */
+static bool read_attribute(const h5_place *h, const char *name, double *value) {
+  if (H5Aexists(h->dataset, name) <= 0) return false;
+  const hid_t attribute = H5Aopen(h->dataset, name, H5P_DEFAULT);
+  const hid_t type = attribute >= 0 ? H5Aget_type(attribute) : H5I_INVALID_HID;
+  const hid_t space = attribute >= 0 ? H5Aget_space(attribute) : H5I_INVALID_HID;
+  const H5T_class_t class = type >= 0 ? H5Tget_class(type) : H5T_NO_CLASS;
+  const bool one = space >= 0 && H5Sget_simple_extent_npoints(space) == 1;
+  const bool read =
+      one && (class == H5T_INTEGER || class == H5T_FLOAT) && H5Aread(attribute, H5T_NATIVE_DOUBLE, value) >= 0;
+  if (space >= 0) H5Sclose(space);
+  if (type >= 0) H5Tclose(type);
+  if (attribute >= 0) H5Aclose(attribute);
+  return read;
+}
+
+/* Stored otherwise than they are meant: by NetCDF's conventions or MATLAB's. */
+static sntk_status check_meaning(const h5_place *h, double missing[H5_MISSING]) {
+  static const char *const names[H5_MISSING] = {"_FillValue", "missing_value"};
+  double value;
+  for (int k = 0; k < H5_MISSING; k++)
+    if (!read_attribute(h, names[k], &missing[k])) missing[k] = NAN;
+  if ((read_attribute(h, "scale_factor", &value) && value != 1.0) ||
+      (read_attribute(h, "add_offset", &value) && value != 0.0))
+    return sntk_fail(h->ctx, SNTK_ERR_DATA,
+                     "%s: its values are packed (its attributes have a scale_factor or add_offset); store the unpacked "
+                     "ones as float64",
+                     h->place);
+  if (read_attribute(h, "MATLAB_empty", &value) && value != 0.0)
+    return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: an empty array of MATLAB; one or two dimensions are needed", h->place);
+  return SNTK_OK;
+}
+
 /* Sends the shape of what will be read, *e from here on. */
 static sntk_status send_shape(h5_place *h, h5_extent *e) {
   h->type = H5Dget_type(h->dataset);
@@ -288,6 +324,7 @@ static sntk_status send_shape(h5_place *h, h5_extent *e) {
   if (h->type < 0 || h->space < 0) return sntk_h5_failed(h, "its type or shape cannot be read");
   h5_message m = {.word = H5_SHAPE};
   SNTK_TRY(find_kind(h, &m.kind));
+  SNTK_TRY(check_meaning(h, m.missing));
   if (H5Sget_simple_extent_ndims(h->space) == 0)
     return sntk_fail(h->ctx, SNTK_ERR_DATA, "%s: a scalar or empty dataset; one or two dimensions are needed",
                      h->place);

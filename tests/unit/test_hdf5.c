@@ -423,6 +423,42 @@ static void test_words(void **state) {
   }
 }
 
+/* A dataset x with one attribute, a number or a vector of two. */
+static void make_attribute(const char *name, double number, hsize_t count) {
+  const hid_t file = create("a.h5");
+  add(file, "x", ROWS, COLS, 0, ROWS, H5P_DEFAULT);
+  const hid_t set = H5Dopen2(file, "x", H5P_DEFAULT), space = H5Screate_simple(1, &count, NULL);
+  const hid_t attribute = H5Acreate2(set, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT);
+  assert_true(H5Awrite(attribute, H5T_NATIVE_DOUBLE, (const double[]){number, number}) >= 0);
+  H5Aclose(attribute);
+  H5Sclose(space);
+  H5Dclose(set);
+  H5Fclose(file);
+}
+
+static void test_attributes(void **state) {
+  (void)state;
+  make_attribute("_FillValue", value(2, 1), 1);
+  refuse("a.h5:/x", "[2, 1]|201.5|missing value");
+  take("a.h5:/x", false, 2, 2, COLS);
+  make_attribute("missing_value", value(0, 0), 1);
+  refuse("a.h5:/x", "[0, 0]|0.5|missing value");
+  make_attribute("_FillValue", NAN, 1);
+  take("a.h5:/x", false, 0, ROWS, COLS);
+  make_attribute("_FillValue", value(2, 1), 2);
+  take("a.h5:/x", false, 0, ROWS, COLS);
+  make_attribute("scale_factor", 0.25, 1);
+  refuse("a.h5:/x", "packed|scale_factor|float64");
+  make_attribute("scale_factor", 1.0, 1);
+  take("a.h5:/x", false, 0, ROWS, COLS);
+  make_attribute("add_offset", 2.0, 1);
+  refuse("a.h5:/x", "packed");
+  make_attribute("add_offset", 0.0, 1);
+  take("a.h5:/x", false, 0, ROWS, COLS);
+  make_attribute("MATLAB_empty", 1.0, 1);
+  refuse("a.h5:/x", "empty array of MATLAB");
+}
+
 /* ---- a library that misbehaves: a filter of ours, which the child inherits, plays it ---- */
 
 enum { OUR_FILTER = 32015 /* zstd's number */ };
@@ -653,10 +689,10 @@ static void test_limits(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_unwritten), cmocka_unit_test(test_virtual),     cmocka_unit_test(test_virtual_unlimited),
-      cmocka_unit_test(test_raw_files), cmocka_unit_test(test_other_files), cmocka_unit_test(test_words),
-      cmocka_unit_test(test_child),     cmocka_unit_test(test_damage),      cmocka_unit_test(test_chunks),
-      cmocka_unit_test(test_limits),
+      cmocka_unit_test(test_unwritten),  cmocka_unit_test(test_virtual),     cmocka_unit_test(test_virtual_unlimited),
+      cmocka_unit_test(test_raw_files),  cmocka_unit_test(test_other_files), cmocka_unit_test(test_words),
+      cmocka_unit_test(test_attributes), cmocka_unit_test(test_child),       cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_chunks),     cmocka_unit_test(test_limits),
   };
   return cmocka_run_group_tests(tests, files_set_up, files_tear_down);
 }
