@@ -48,6 +48,11 @@ typedef struct csv_reader {
   int64_t line_size, line_capacity;
   int64_t line_number; /* from 1 */
   int separator;
+  int64_t lines;                     /* of numbers, so far */
+  int64_t header_fields[SEPARATORS]; /* of the header, under each separator; 0: there is none */
+  bool looked;                       /* the first line is a sample because it looks so */
+  line_look looks[2];                /* of the first two lines then */
+  bool counts_rows;                  /* the first column has no name and has been the row's number so far */
   double *values;
   int64_t rows, cols, capacity; /* rows are those kept */
 } csv_reader;
@@ -413,6 +418,14 @@ static sntk_status find_header(const csv_reader *r, bool *is_header) {
   return check_different(r, count);
 }
 
+/* Is the first name empty, or what pandas makes of an empty one? */
+static bool lacks_first_name(const csv_reader *r) {
+  csv_cursor c = start_fields(r->line, r->line_size, r->separator);
+  csv_field field;
+  next_field(&c, r->separator, &field);
+  return field.size == 0 || (field.size == 10 && memcmp(field.text, "Unnamed: 0", 10) == 0);
+}
+
 /* How the numbers of the line are written. */
 static line_look look_at(const csv_reader *r) {
   line_look look = {.increasing = true, .last = -1.0};
@@ -439,8 +452,8 @@ static sntk_status perhaps_header(const csv_reader *r, const char *why) {
 
 /* Programs write the numbers of columns that have no names. A lone 0 begins many a file of labels, whose rows are
  * counted against the inputs'; a long count that the next line goes on with is no header's. */
-static sntk_status check_count(const csv_reader *r, const line_look looks[2], bool labels) {
-  const line_look *const first = &looks[0], *const next = &looks[1];
+static sntk_status check_count(const csv_reader *r, bool labels) {
+  const line_look *const first = &r->looks[0], *const next = &r->looks[1];
   if (!first->increasing || first->last != (double)first->fields - 1.0 || (first->decimals && first->fields < 3))
     return SNTK_OK;
   if (first->fields == 1)
@@ -453,9 +466,9 @@ static sntk_status check_count(const csv_reader *r, const line_look looks[2], bo
 
 /* For a first line of numbers that was taken for a sample, and the next (without fields: there is none): is the first
  * one written otherwise, as the numbers of columns are above decimals? */
-static sntk_status compare_lines(const csv_reader *r, const line_look looks[2], bool labels) {
-  const line_look *const first = &looks[0], *const next = &looks[1];
-  SNTK_TRY(check_count(r, looks, labels));
+static sntk_status compare_lines(const csv_reader *r, bool labels) {
+  const line_look *const first = &r->looks[0], *const next = &r->looks[1];
+  SNTK_TRY(check_count(r, labels));
   if (first->fields > 1 && first->increasing && !first->decimals && next->fields > 0 && next->decimals == next->fields)
     return perhaps_header(r, "the line has increasing whole numbers, and all of the next have decimals");
   if (first->quoted == first->fields && next->fields > 0 && next->quoted == 0)
@@ -463,7 +476,7 @@ static sntk_status compare_lines(const csv_reader *r, const line_look looks[2], 
   return SNTK_OK;
 }
 
-/* Parses the line into a new row; a row beyond `limit` is checked and dropped. */
+/* Parses the line into a new row; one beyond `limit` is checked and dropped. */
 static sntk_status read_row(csv_reader *r, int64_t limit) {
   const int64_t start = r->rows * r->cols;
   csv_cursor c = start_fields(r->line, r->line_size, r->separator);
@@ -476,6 +489,7 @@ static sntk_status read_row(csv_reader *r, int64_t limit) {
     double value;
     const number_kind kind = parse_number(field, &value);
     if (kind != NUMBER) return bad_number(r, col + 1, field, kind);
+    if (col == 0) r->counts_rows &= value == (double)r->lines;
     if (keep && (first || col < r->cols)) {
       void *values = r->values;
       const sntk_status status = grow(r, &values, &r->capacity, start + col + 1, FIRST_VALUES, sizeof(double));
@@ -521,12 +535,51 @@ static sntk_status check_ends(const csv_reader *r) {
   return SNTK_OK;
 }
 
+/* The file's first line: its separator, and whether it is a header. */
+static sntk_status take_first_line(csv_reader *r, int header, bool *is_header) {
+  r->separator = find_separator(r->line, r->line_size);
+  *is_header = header > 0;
+  if (header < 0) SNTK_TRY(find_header(r, is_header));
+  r->looked = header < 0 && !*is_header;
+  if (!*is_header) return SNTK_OK;
+  for (int s = 0; s < SEPARATORS; s++) r->header_fields[s] = count_fields(r, s);
+  r->counts_rows = lacks_first_name(r);
+  return SNTK_OK;
+}
+
+/* A line of numbers. */
+static sntk_status take_line(csv_reader *r, int header, int64_t limit) {
+  if (r->lines == 0) r->separator = find_separator(r->line, r->line_size);
+  SNTK_TRY(read_row(r, limit));
+  const int64_t names = r->header_fields[r->separator];
+  if (r->lines == 0 && names > 0 && names != r->cols)
+    return sntk_fail(
+        r->ctx, SNTK_ERR_DATA,
+        "%s:1: %lld names in the header, but line %lld has %lld columns (fields are separated by %s); every "
+        "column needs one name, or remove the header",
+        r->path, (long long)names, (long long)r->line_number, (long long)r->cols, separator_name[r->separator]);
+  if (r->looked && r->lines < 2) r->looks[r->lines] = look_at(r);
+  r->lines++;
+  return r->looked && r->lines == 2 ? compare_lines(r, header == SNTK_HEADER_OF_LABELS) : SNTK_OK;
+}
+
+static sntk_status take_end(csv_reader *r, int header) {
+  if (r->lines == 0)
+    return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s: %s; at least one line of numbers is needed", r->path,
+                     r->header_fields[NONE] ? "there is no line behind the header" : "the file is empty");
+  if (r->counts_rows && r->lines > 1 && r->cols > 1)
+    return sntk_fail(
+        r->ctx, SNTK_ERR_DATA,
+        "%s: the first column has no name and counts the rows from 0: programs write their index so, and it would be "
+        "taken for an input; write the file without it, in Python df.to_csv(..., index=False), or name the column",
+        r->path);
+  return r->looked && r->lines == 1 ? compare_lines(r, header == SNTK_HEADER_OF_LABELS) : SNTK_OK;
+}
+
 static sntk_status read_lines(csv_reader *r, int header, int64_t limit, int64_t *total) {
-  int64_t header_fields[SEPARATORS] = {0}, header_line = 0, blank_line = 0, rows = 0;
-  bool looked = false;        /* is the first line a sample because it looks so? */
-  line_look looks[2] = {{0}}; /* of the first two lines then */
+  int64_t blank_line = 0;
   for (;;) {
-    bool found;
+    bool found, is_header = false;
     SNTK_TRY(next_line(r, &found));
     if (!found) break;
     if (r->line_number == 1) drop_mark(r);
@@ -539,36 +592,11 @@ static sntk_status read_lines(csv_reader *r, int header, int64_t limit, int64_t 
       return sntk_fail(r->ctx, SNTK_ERR_DATA,
                        "%s:%lld: the line is blank, and others follow; blank lines may only end the file", r->path,
                        (long long)blank_line);
-    if (r->line_number == 1) {
-      r->separator = find_separator(r->line, r->line_size);
-      bool is_header = header > 0;
-      if (header < 0) SNTK_TRY(find_header(r, &is_header));
-      if (is_header) {
-        for (int s = 0; s < SEPARATORS; s++) header_fields[s] = count_fields(r, s);
-        header_line = 1;
-        continue;
-      }
-      looked = header < 0;
-    }
-    if (rows == 0) r->separator = find_separator(r->line, r->line_size);
-    SNTK_TRY(read_row(r, limit));
-    if (rows == 0 && header_line && header_fields[r->separator] != r->cols)
-      return sntk_fail(
-          r->ctx, SNTK_ERR_DATA,
-          "%s:1: %lld names in the header, but line %lld has %lld columns (fields are separated by %s); every "
-          "column needs one name, or remove the header",
-          r->path, (long long)header_fields[r->separator], (long long)r->line_number, (long long)r->cols,
-          separator_name[r->separator]);
-    if (looked && rows < 2) looks[rows] = look_at(r);
-    rows++;
-    if (looked && rows == 2) SNTK_TRY(compare_lines(r, looks, header == SNTK_HEADER_OF_LABELS));
+    if (r->line_number == 1) SNTK_TRY(take_first_line(r, header, &is_header));
+    if (!is_header) SNTK_TRY(take_line(r, header, limit));
   }
-  if (looked && rows == 1) SNTK_TRY(compare_lines(r, looks, header == SNTK_HEADER_OF_LABELS));
-  if (rows == 0)
-    return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s: %s; at least one line of numbers is needed", r->path,
-                     header_line ? "there is no line behind the header" : "the file is empty");
-  *total = rows;
-  return SNTK_OK;
+  *total = r->lines;
+  return take_end(r, header);
 }
 
 /* Reads the first chunk, and refuses what is no plain text. */

@@ -103,6 +103,8 @@ typedef struct sntk_data {
  * @return SNTK_OK; SNTK_ERR_ARGUMENT; SNTK_ERR_IO; SNTK_ERR_DATA (malformed, truncated, ragged, not finite);
  *         SNTK_ERR_SHAPE; SNTK_ERR_MEMORY; SNTK_ERR_OVERFLOW (a teacher's output is not finite); SNTK_ERR_INTERRUPTED.
  * @note The same options give the same bits on every machine with IEEE arithmetic and the same libm.
+ * @note An HDF5 file is read in a forked process, which a damaged one may crash; SIGCHLD is raised when it ends. Names
+ * of other files in it are relative to its folder.
  */
 SNTK_API sntk_status sntk_data_create(sntk_context *ctx, const sntk_data_options *options, sntk_data **data);
 
