@@ -157,6 +157,8 @@ static sntk_status open_best(sntk_context *ctx) {
 }
 
 sntk_status sntk_context_open(sntk_context *ctx, const sntk_context_options *options) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, options, "options");
   if (ctx->backend)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "this context has backend %s open already", ctx->backend->name);
   if (options->device < 0)
@@ -182,12 +184,12 @@ void sntk_context_free(sntk_context *ctx) {
 
 /* ---- what a context says of its backend ---- */
 
-const char *sntk_context_backend(const sntk_context *ctx) { return ctx->backend ? ctx->backend->name : "none"; }
+const char *sntk_context_backend(const sntk_context *ctx) { return ctx && ctx->backend ? ctx->backend->name : "none"; }
 
-bool sntk_context_emulated(const sntk_context *ctx) { return ctx->backend && ctx->backend->emulated; }
+bool sntk_context_emulated(const sntk_context *ctx) { return ctx && ctx->backend && ctx->backend->emulated; }
 
 sntk_precision sntk_context_precision(const sntk_context *ctx, sntk_precision wanted) {
-  return ctx->backend ? ctx->backend->precision(ctx, wanted) : wanted;
+  return ctx && ctx->backend ? ctx->backend->precision(ctx, wanted) : wanted;
 }
 
 static bool on_host(const sntk_context *ctx) { return !ctx->backend || !ctx->backend->memory; }
@@ -197,6 +199,7 @@ int64_t sntk_context_held(const sntk_context *ctx) { return on_host(ctx) ? sntk_
 int64_t sntk_context_peak(const sntk_context *ctx) { return on_host(ctx) ? sntk_host_peak() : 0; }
 
 int64_t sntk_context_memory(sntk_context *ctx) {
+  if (!ctx) return -1;
   const int64_t there = on_host(ctx) ? sntk_host_memory() : ctx->backend->memory(ctx);
   /* a limit above what a device has would plan for an allocation that must fail; on the host it is the user's own
    * judgement */

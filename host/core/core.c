@@ -20,6 +20,7 @@ const char *sntk_version(void) { return SNTK_VERSION_STRING; }
 const char *sntk_git_commit(void) { return SNTK_GIT_COMMIT; }
 
 sntk_status sntk_context_create(sntk_context **ctx) {
+  if (!ctx) return SNTK_ERR_ARGUMENT;
   *ctx = calloc(1, sizeof **ctx);
   if (!*ctx) return SNTK_ERR_MEMORY;
   (*ctx)->threads = 1;
@@ -29,13 +30,16 @@ sntk_status sntk_context_create(sntk_context **ctx) {
 
 const char *sntk_context_error(const sntk_context *ctx) { return ctx ? ctx->error : "no context"; }
 
-const char *sntk_context_device(const sntk_context *ctx) { return ctx->device_name; }
+const char *sntk_context_device(const sntk_context *ctx) { return ctx ? ctx->device_name : "none"; }
 
-int sntk_context_threads(const sntk_context *ctx) { return ctx->threads; }
+int sntk_context_threads(const sntk_context *ctx) { return ctx ? ctx->threads : 1; }
 
-void sntk_context_set_interrupt(sntk_context *ctx, const volatile sig_atomic_t *flag) { ctx->interrupt = flag; }
+void sntk_context_set_interrupt(sntk_context *ctx, const volatile sig_atomic_t *flag) {
+  if (ctx) ctx->interrupt = flag;
+}
 
 void sntk_context_set_progress(sntk_context *ctx, sntk_progress_fn fn, void *user) {
+  if (!ctx) return;
   ctx->progress = fn;
   ctx->progress_user = user;
 }
@@ -86,6 +90,19 @@ int64_t sntk_size_mul(int64_t a, int64_t b) {
 int64_t sntk_size_add(int64_t a, int64_t b) {
   int64_t c;
   return a < 0 || b < 0 || __builtin_add_overflow(a, b, &c) ? -1 : c;
+}
+
+/* What a process can address: 47 bits on x86-64, little more elsewhere. */
+#define ADDRESS_SPACE ((int64_t)1 << 47)
+
+sntk_status sntk_check_array(sntk_context *ctx, const char *what, int64_t rows, int64_t cols) {
+  if (rows < 1 || cols < 1)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: %lld x %lld numbers; give at least 1 x 1", what, (long long)rows,
+                     (long long)cols);
+  const int64_t bytes = sntk_size_mul(sntk_size_mul(rows, cols), 8);
+  if (bytes >= 0 && bytes <= ADDRESS_SPACE) return SNTK_OK;
+  return sntk_fail(ctx, SNTK_ERR_SHAPE, "%s: %lld x %lld numbers do not fit an address space", what, (long long)rows,
+                   (long long)cols);
 }
 
 sntk_status sntk_alloc(sntk_context *ctx, const char *what, int64_t count, size_t size, void **out) {

@@ -40,6 +40,19 @@ struct sntk_context {
     if (sntk_try_status_ != SNTK_OK) return sntk_try_status_;                                                          \
   } while (0)
 
+/* Refuses a NULL that a public function's caller has handed over for `name`. */
+#define SNTK_NEED(ctx, pointer, name)                                                                                  \
+  do {                                                                                                                 \
+    if (!(pointer)) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: %s is NULL", __func__, name);                        \
+  } while (0)
+
+/* Refuses a context that is NULL, or has no backend open. */
+#define SNTK_NEED_OPEN(ctx)                                                                                            \
+  do {                                                                                                                 \
+    SNTK_NEED(ctx, ctx, "ctx");                                                                                        \
+    if (!(ctx)->backend) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "no backend is open in this context");               \
+  } while (0)
+
 /* Sets the context's error text and returns `status`. ctx may be NULL. */
 sntk_status sntk_fail(sntk_context *ctx, sntk_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -58,6 +71,10 @@ void sntk_report_progress(sntk_context *ctx, const char *what, int64_t done, int
  * nested. */
 int64_t sntk_size_mul(int64_t a, int64_t b);
 int64_t sntk_size_add(int64_t a, int64_t b);
+
+/* Can a caller have an array of rows x cols numbers of 8 bytes? SNTK_ERR_ARGUMENT where one of them is below 1,
+ * SNTK_ERR_SHAPE where no address space holds it. */
+sntk_status sntk_check_array(sntk_context *ctx, const char *what, int64_t rows, int64_t cols);
 
 /* malloc of count * size bytes aligned to 64, never zero bytes; SNTK_ERR_SHAPE on overflow, SNTK_ERR_MEMORY with `what`
  * in the text. Free with free(). */

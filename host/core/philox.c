@@ -97,7 +97,7 @@ SNTK_CLONES static void normals_of_batch(uint64_t seed, uint64_t stream, uint64_
 #define FILL(type, make)                                                                                               \
   uint64_t block = first / 4;                                                                                          \
   int64_t skip = (int64_t)(first % 4);                                                                                 \
-  for (int64_t done = 0; done < count; block += BATCH) {                                                               \
+  for (int64_t done = 0; out && done < count; block += BATCH) {                                                               \
     type batch[4 * BATCH];                                                                                             \
     const int64_t left = count - done, whole = 4 * BATCH - skip, here = left < whole ? left : whole;                   \
     make(seed, stream, block, here == 4 * BATCH ? out + done : batch);                                                 \

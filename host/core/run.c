@@ -380,6 +380,9 @@ sntk_status sntk_run_add_json(sntk_context *ctx, sntk_run *run, const json_t *po
 }
 
 sntk_status sntk_run_add(sntk_context *ctx, sntk_run *run, const char *point) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, run, "run");
+  SNTK_NEED(ctx, point, "point");
   json_error_t error;
   json_t *value = sntk_json_parse(point, strlen(point), &error);
   if (!value && sntk_json_lost()) return sntk_run_no_memory(ctx, run->own_path);
@@ -391,16 +394,16 @@ sntk_status sntk_run_add(sntk_context *ctx, sntk_run *run, const char *point) {
   return status;
 }
 
-const char *sntk_run_notice(const sntk_run *run) { return run->notice; }
+const char *sntk_run_notice(const sntk_run *run) { return run ? run->notice : NULL; }
 
-int64_t sntk_run_count(const sntk_run *run) { return run->count; }
+int64_t sntk_run_count(const sntk_run *run) { return run ? run->count : 0; }
 
 const char *sntk_run_point(const sntk_run *run, int64_t index) {
-  return index >= 0 && index < run->count ? run->points[index].text : NULL;
+  return run && index >= 0 && index < run->count ? run->points[index].text : NULL;
 }
 
 const char *sntk_run_find(const sntk_run *run, const char *kind, const char *id) {
-  const run_point *point = lookup(run, kind, id);
+  const run_point *point = run && kind && id ? lookup(run, kind, id) : NULL;
   return point ? point->text : NULL;
 }
 
@@ -593,7 +596,13 @@ static void withdraw(sntk_run *run) {
 }
 
 sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sntk_run **out) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, out, "run");
   *out = NULL;
+  SNTK_NEED(ctx, options, "options");
+  SNTK_NEED(ctx, options->directory, "options->directory");
+  SNTK_NEED(ctx, options->command, "options->command");
+  SNTK_NEED(ctx, options->config, "options->config");
   SNTK_TRY(check_options(ctx, options));
   sntk_run *run = NULL;
   json_t *previous = NULL;
@@ -626,7 +635,8 @@ sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sn
 
 sntk_status sntk_run_close(sntk_context *ctx, sntk_run *run, const char *status, const char *flags) {
   if (!run) return SNTK_OK;
-  const sntk_status result = sntk_run_finish(ctx, run, status, "done", flags);
+  const sntk_status result = ctx && status ? sntk_run_finish(ctx, run, status, "done", flags)
+                                           : sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%s: ctx or status is NULL", __func__);
   sntk_run_free(run);
   return result;
 }

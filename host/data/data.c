@@ -10,6 +10,7 @@
 #include "data/loaders.h"
 
 void sntk_array_free(sntk_array *array) {
+  if (!array) return;
   free(array->values);
   *array = (sntk_array){0};
 }
@@ -52,6 +53,9 @@ static sntk_status check_options(sntk_context *ctx, const sntk_data_options *opt
   if (sntk_size_add(options->samples, options->test_samples) < 0)
     return sntk_fail(ctx, SNTK_ERR_SHAPE, "samples %lld and test_samples %lld: their sum does not fit 63 bits",
                      (long long)options->samples, (long long)options->test_samples);
+  if (options->label_column_count > 0 && !options->label_columns)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "label_columns is NULL, and there are to be %lld of them",
+                     (long long)options->label_column_count);
   if (is_file(options->source)) {
     if (!options->inputs)
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "inputs is missing: a data source that is a file needs its path");
@@ -301,7 +305,10 @@ static sntk_status normalize(sntk_context *ctx, sntk_normalize rule, sntk_data *
 }
 
 sntk_status sntk_data_create(sntk_context *ctx, const sntk_data_options *options, sntk_data **data) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, data, "data");
   *data = NULL;
+  SNTK_NEED(ctx, options, "options");
   SNTK_TRY(check_options(ctx, options));
   sntk_data *made = calloc(1, sizeof *made);
   if (!made) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for a data set");

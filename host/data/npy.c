@@ -306,6 +306,10 @@ sntk_status sntk_npy_load(sntk_context *ctx, const char *path, int64_t limit, sn
 }
 
 sntk_status sntk_npy_read(sntk_context *ctx, const char *path, sntk_array *array) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, array, "array");
+  *array = (sntk_array){0};
+  SNTK_NEED(ctx, path, "path");
   int64_t total;
   return sntk_npy_load(ctx, path, 0, array, &total);
 }
@@ -336,9 +340,12 @@ static bool write_all(FILE *file, int64_t rows, int64_t cols, const double *valu
 }
 
 sntk_status sntk_npy_write(sntk_context *ctx, const char *path, int64_t rows, int64_t cols, const double *values) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, path, "path");
   if (sntk_size_mul(sntk_size_mul(rows, cols), 8) < 0)
     return sntk_fail(ctx, SNTK_ERR_SHAPE, "%s: cannot write an array of shape (%lld, %lld)", path, (long long)rows,
                      (long long)cols);
+  SNTK_NEED(ctx, values || rows * cols == 0, "values");
   FILE *file = fopen(path, "wb");
   if (!file) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
   const bool written = write_all(file, rows, cols, values);

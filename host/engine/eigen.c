@@ -242,10 +242,15 @@ void sntk_plan_extremes(int64_t size, sntk_plan *plan) {
 }
 
 sntk_status sntk_extreme_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, sntk_extremes *extremes) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, extremes, "extremes");
   *extremes = (sntk_extremes){0};
   if (size < 1 || size > INT32_MAX / 64)
     return sntk_fail(ctx, SNTK_ERR_SHAPE, "eigenvalues of a matrix of order %lld: from 1 to %d", (long long)size,
                      INT32_MAX / 64);
+  SNTK_NEED(ctx, matrix, "matrix");
+  int threads; /* a context without a backend has not asked yet whether the library finds its room */
+  if (!ctx->backend) SNTK_TRY(sntk_threads_open(ctx, 0, &threads));
   problem p = {.matrix = matrix, .n = (int)size};
   SNTK_TRY(measure(ctx, &p));
   if (p.norm == 0.0) return SNTK_OK;

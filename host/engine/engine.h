@@ -175,6 +175,13 @@ void sntk_linear_begin(sntk_linear *run, const double *outputs, double rate);
 /* targets: samples x p. */
 void sntk_linear_step(sntk_linear *run, const double *targets);
 
+/* Can bytes be told of such a network and so many samples? Not without a backend, nor of sizes that no
+ * call takes. */
+bool sntk_network_sized(const sntk_context *ctx, const sntk_network_options *o, int64_t samples);
+
+/* Can the network take these inputs? A NULL, a context without a backend, a number of samples that cannot be. */
+sntk_status sntk_network_check(sntk_context *ctx, const sntk_network *net, const double *inputs, int64_t samples);
+
 /* Smallest eigenvalue and a unit eigenvector of a symmetric matrix on the host (LAPACK); the matrix is destroyed. */
 sntk_status sntk_lowest_eigenvector(sntk_context *ctx, double *matrix, int64_t size, double *value, double *vector);
 

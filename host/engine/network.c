@@ -121,7 +121,6 @@ sntk_neurons sntk_network_shape(const sntk_context *ctx, const sntk_network_opti
 /* ---- creation ---- */
 
 static sntk_status check_options(sntk_context *ctx, const sntk_network_options *o) {
-  if (!ctx->backend) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "no backend is open in this context");
   if (o->activation != SNTK_SOFTMAX && o->activation != SNTK_RELU && o->activation != SNTK_EXP &&
       o->activation != SNTK_EXP_NORMALIZED)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "activation %d is unknown", (int)o->activation);
@@ -129,6 +128,10 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network_options *
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
                      "width %lld, dim %lld, outputs %lld: each must be at least 1, dim and outputs below 2^31",
                      (long long)o->width, (long long)o->dim, (long long)o->outputs);
+  if ((unsigned)o->scale > SNTK_SCALE_PAPER || (unsigned)o->init > SNTK_INIT_IID ||
+      (unsigned)o->form > SNTK_FORM_DISPLACEMENT || (unsigned)o->precision > SNTK_F64)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "scale %d, init %d, form %d, precision %d: one of them is unknown",
+                     (int)o->scale, (int)o->init, (int)o->form, (int)o->precision);
   if (!(o->sigma > 0.0) || !isfinite((float)o->sigma))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "sigma %g must be positive and finite", o->sigma);
   if (o->init == SNTK_INIT_SYMMETRIC && !o->weights && o->width % 2)
@@ -181,7 +184,10 @@ static sntk_status copy_given(sntk_context *ctx, sntk_network *net, const sntk_n
 }
 
 sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *options, sntk_network **out) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, out, "net");
   *out = NULL;
+  SNTK_NEED(ctx, options, "options");
   SNTK_TRY(check_options(ctx, options));
   sntk_network *net = calloc(1, sizeof *net);
   if (!net) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for a network");
@@ -232,17 +238,24 @@ void sntk_plan_network(const sntk_context *ctx, const sntk_network_options *o, s
   sntk_plan_neurons(&v, plan);
 }
 
+bool sntk_network_sized(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
+  if (!ctx || !ctx->backend || !o || o->width < 1 || o->dim < 1 || o->outputs < 1 || samples < 1) return false;
+  return o->dim <= INT32_MAX && samples <= INT32_MAX / o->outputs;
+}
+
 int64_t sntk_network_bytes(const sntk_context *ctx, const sntk_network_options *o) {
+  if (!sntk_network_sized(ctx, o, 1)) return -1;
   sntk_plan plan = {0};
   sntk_plan_network(ctx, o, &plan);
   return sntk_plan_bytes(&plan);
 }
 
 sntk_form sntk_network_form(const sntk_network *net) {
+  if (!net) return SNTK_FORM_AUTO;
   return net->v.layout == SNTK_LAYOUT_PLAIN ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
 }
 
-const sntk_network_options *sntk_network_get_options(const sntk_network *net) { return &net->options; }
+const sntk_network_options *sntk_network_get_options(const sntk_network *net) { return net ? &net->options : NULL; }
 
 /* ---- slabs ---- */
 
@@ -300,6 +313,9 @@ static sntk_status check_range(sntk_context *ctx, const sntk_network *net, int64
 }
 
 sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, double *weights) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, net, "net");
+  SNTK_NEED(ctx, weights || count == 0, "weights");
   SNTK_TRY(check_range(ctx, net, first, count));
   const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
   const int64_t step = smaller(sntk_network_chunk_columns(net), count / each + 1);
@@ -320,6 +336,9 @@ sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t f
 }
 
 sntk_status sntk_network_signs(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, int8_t *signs) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, net, "net");
+  SNTK_NEED(ctx, signs || count == 0, "signs");
   SNTK_TRY(check_range(ctx, net, first, count));
   const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
   const int64_t step = smaller(sntk_network_chunk_columns(net), count / each + 1);
@@ -423,10 +442,6 @@ sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const d
                              sntk_pass *pass) {
   const int64_t n = samples, p = net->v.outputs, d = net->v.dim;
   *pass = (sntk_pass){.outputs = p};
-  if (n < 1 || n > INT32_MAX || sntk_size_mul(n, p) > INT32_MAX)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
-                     "%lld samples of %lld outputs: samples and their product must be between 1 and 2^31 - 1",
-                     (long long)n, (long long)p);
   for (int64_t j = 0; j < n * d; j++)
     if (!isfinite(inputs[j]))
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "input (%lld, %lld) is not finite", (long long)(j / d),
@@ -586,8 +601,22 @@ sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *p
   return sntk_pass_take_next(ctx, net, pass);
 }
 
+sntk_status sntk_network_check(sntk_context *ctx, const sntk_network *net, const double *inputs, int64_t samples) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, net, "net");
+  SNTK_NEED(ctx, inputs, "inputs");
+  const int64_t p = net->options.outputs;
+  if (samples < 1 || samples > INT32_MAX || sntk_size_mul(samples, p) > INT32_MAX)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "%lld samples of %lld outputs: samples and their product must be between 1 and 2^31 - 1",
+                     (long long)samples, (long long)p);
+  return sntk_check_array(ctx, "inputs", samples, net->options.dim);
+}
+
 sntk_status sntk_network_forward(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                  double *outputs) {
+  SNTK_NEED(ctx, outputs, "outputs");
+  SNTK_TRY(sntk_network_check(ctx, net, inputs, samples));
   sntk_pass pass;
   SNTK_TRY(sntk_pass_create(ctx, net, inputs, samples, &pass));
   sntk_status status = sntk_pass_base(ctx, net, &pass);

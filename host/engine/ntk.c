@@ -214,6 +214,7 @@ void sntk_plan_gram_change(const sntk_context *ctx, const sntk_neurons *shape, i
 
 /* The two walks of a matrix: statistics, then products. */
 static sntk_status begin(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, sntk_pass *pass) {
+  SNTK_TRY(sntk_network_check(ctx, net, inputs, samples));
   SNTK_TRY(sntk_pass_create(ctx, net, inputs, samples, pass));
   sntk_status status = sntk_pass_base(ctx, net, pass);
   if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, pass, "statistics");
@@ -222,6 +223,7 @@ static sntk_status begin(sntk_context *ctx, sntk_network *net, const double *inp
 }
 
 sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, double *gram) {
+  SNTK_NEED(ctx, gram, "gram");
   sntk_pass pass;
   SNTK_TRY(begin(ctx, net, inputs, samples, &pass));
   const sntk_status status = pass_gram(ctx, net, &pass, false, gram);
@@ -238,6 +240,7 @@ void sntk_plan_ntk(const sntk_context *ctx, const sntk_neurons *shape, bool stre
 }
 
 int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, int64_t samples) {
+  if (!sntk_network_sized(ctx, o, samples)) return -1;
   const sntk_neurons shape = sntk_network_shape(ctx, o);
   sntk_plan plan = {0};
   sntk_plan_ntk(ctx, &shape, o->streamed, samples, false, false, &plan);
@@ -272,6 +275,7 @@ void sntk_plan_gram64(const sntk_context *ctx, const sntk_neurons *shape, int64_
 }
 
 sntk_status sntk_ntk_trace(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, double *trace) {
+  SNTK_NEED(ctx, trace, "trace");
   sntk_pass pass;
   SNTK_TRY(begin(ctx, net, inputs, samples, &pass));
   const sntk_status status = pass_gram(ctx, net, &pass, true, trace);
@@ -320,8 +324,12 @@ static sntk_status block_of(sntk_context *ctx, sntk_network *net, const sntk_pas
 
 sntk_status sntk_ntk_blocks(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples, int64_t size,
                             const int64_t *pairs, int64_t count, sntk_ntk_block_fn take, void *user) {
+  SNTK_TRY(sntk_network_check(ctx, net, inputs, samples));
+  SNTK_NEED(ctx, take, "take");
+  SNTK_NEED(ctx, pairs || count == 0, "pairs");
+  if (count != 0) SNTK_TRY(sntk_check_array(ctx, "pairs", count, 2));
   const int64_t ranges = samples > 0 && size > 0 ? (samples - 1) / size + 1 : 0, p = net->options.outputs;
-  const int64_t all = ranges * (ranges + 1) / 2, most = size < samples ? size : samples;
+  const int64_t all = sntk_size_mul(ranges, ranges + 1) / 2, most = size < samples ? size : samples;
   if (size < 1)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "blocks of %lld samples: there must be at least 1", (long long)size);
   for (int64_t j = 0; j < 2 * count; j++)
@@ -390,6 +398,8 @@ static sntk_status take_diagonal(void *user, const sntk_ntk_block *block) {
 
 sntk_status sntk_ntk_diagonal(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                               double *values) {
+  SNTK_TRY(sntk_network_check(ctx, net, inputs, samples));
+  SNTK_NEED(ctx, values, "values");
   /* Blocks small enough that what is off the diagonal costs little, and so large that the weights, made anew for each,
    * do not cost more. */
   const int64_t size = 32, ranges = samples > 0 ? (samples - 1) / size + 1 : 0;
@@ -474,6 +484,15 @@ static double infinite_entry(sntk_activation activation, double sigma, const sca
 
 sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, double sigma, const double *inputs,
                               int64_t samples, int64_t dim, double *block) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, inputs, "inputs");
+  SNTK_NEED(ctx, block, "block");
+  SNTK_TRY(sntk_check_array(ctx, "inputs", samples, dim));
+  SNTK_TRY(sntk_check_array(ctx, "block", samples, samples));
+  if ((unsigned)activation > SNTK_EXP_NORMALIZED)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "activation %d is unknown", (int)activation);
+  if (!(sigma > 0.0 && isfinite(sigma)))
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "sigma %g must be positive and finite", sigma);
   scaled_row *rows;
   SNTK_TRY(sntk_alloc(ctx, "squared norms", samples, sizeof *rows, (void **)&rows));
   for (int64_t i = 0; i < samples; i++) rows[i] = scale_row(inputs + i * dim, dim);
@@ -499,6 +518,10 @@ void sntk_plan_eigenvalues(int64_t size, sntk_plan *plan) {
 }
 
 sntk_status sntk_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, double *values) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, matrix, "matrix");
+  SNTK_NEED(ctx, values, "values");
+  SNTK_TRY(sntk_check_array(ctx, "matrix", size, size));
   const int64_t bytes = sntk_size_mul(sntk_size_mul(size, size), sizeof(double));
   void *copy = NULL;
   SNTK_TRY(ctx->backend->alloc(ctx, "copy for eigenvalues", bytes, &copy));

@@ -116,6 +116,7 @@ static sntk_status create(sntk_context *ctx, const sntk_network_options *network
   options.streamed = false;
   options.form = ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED) ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
   SNTK_TRY(sntk_network_create(ctx, &options, &p->net));
+  SNTK_TRY(sntk_network_check(ctx, p->net, inputs, p->samples));
   p->options = *sntk_network_get_options(p->net);
   SNTK_TRY(sntk_network_unpair(ctx, p->net));
   SNTK_TRY(copy(ctx, "given weights", network->weights, numbers(p), &p->weights));
@@ -141,8 +142,11 @@ static sntk_status create(sntk_context *ctx, const sntk_network_options *network
 
 sntk_status sntk_perturb_create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
                                 int64_t samples, sntk_perturb **perturb) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, perturb, "perturb");
   *perturb = NULL;
-  if (!ctx->backend) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "no backend is open in this context");
+  SNTK_NEED(ctx, network, "network");
+  SNTK_NEED(ctx, inputs, "inputs");
   sntk_perturb *p = calloc(1, sizeof *p);
   if (!p) return sntk_fail(ctx, SNTK_ERR_MEMORY, "no memory for a perturbation");
   p->ctx = ctx;
@@ -167,14 +171,16 @@ void sntk_perturb_free(sntk_perturb *p) {
 }
 
 void sntk_perturb_kernel(const sntk_perturb *p, double *lambda_min, double *lambda_max, double *norm) {
-  *lambda_min = p->lambda_min;
-  *lambda_max = p->lambda_max;
-  *norm = p->norm;
+  if (lambda_min) *lambda_min = p ? p->lambda_min : NAN;
+  if (lambda_max) *lambda_max = p ? p->lambda_max : NAN;
+  if (norm) *norm = p ? p->norm : NAN;
 }
 
 /* ---- directions ---- */
 
 sntk_status sntk_perturb_random(sntk_context *ctx, sntk_perturb *p) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, p, "perturb");
   const int64_t d = p->options.dim, m = p->options.width;
   float *normals;
   SNTK_TRY(sntk_alloc(ctx, "normals", d, sizeof *normals, (void **)&normals));
@@ -193,6 +199,9 @@ sntk_status sntk_perturb_random(sntk_context *ctx, sntk_perturb *p) {
 
 sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_perturb *p, int64_t first, int64_t count,
                                    double *direction) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, p, "perturb");
+  SNTK_NEED(ctx, direction || count == 0, "direction");
   const int64_t m = p->options.width;
   if (first < 0 || count < 0 || first > m - count)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "neurons %lld to %lld are not all in a network of width %lld",
@@ -253,6 +262,11 @@ static sntk_status score(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, dou
 
 sntk_status sntk_perturb_training(sntk_context *ctx, sntk_perturb *p, const double *targets,
                                   const sntk_train_options *train, double *moved) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, p, "perturb");
+  SNTK_NEED(ctx, targets, "targets");
+  SNTK_NEED(ctx, train, "train");
+  SNTK_NEED(ctx, moved, "moved");
   const int64_t d = p->options.dim, m = p->options.width, step = m < PIECE ? m : PIECE;
   sntk_network_options options = p->options;
   options.weights = p->weights;
@@ -391,7 +405,16 @@ static sntk_status gradient_here(sntk_context *ctx, sntk_perturb *p, double radi
   return status;
 }
 
+static sntk_status check_goal(sntk_context *ctx, sntk_goal goal) {
+  if (goal == SNTK_GOAL_CHANGE || goal == SNTK_GOAL_LAMBDA_MIN) return SNTK_OK;
+  return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "goal %d is unknown", (int)goal);
+}
+
 sntk_status sntk_perturb_gradient(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, double radius, double *gradient) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, p, "perturb");
+  SNTK_NEED(ctx, gradient, "gradient");
+  SNTK_TRY(check_goal(ctx, goal));
   double value;
   SNTK_TRY(evaluate(ctx, p, p->direction, radius));
   SNTK_TRY(score(ctx, p, goal, &value));
@@ -423,6 +446,10 @@ static void advance(const sntk_perturb *p, const double *gradient, double step, 
 
 sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p, sntk_goal goal, double radius, int64_t steps,
                                      int64_t *ascents) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, p, "perturb");
+  SNTK_NEED(ctx, ascents, "ascents");
+  SNTK_TRY(check_goal(ctx, goal));
   double *gradient = NULL, *candidate = NULL, best, value, step = 1.0;
   *ascents = 0;
   if (steps < 1) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "an ascent of %lld steps: give at least 1", (long long)steps);
@@ -453,6 +480,9 @@ sntk_status sntk_perturb_adversarial(sntk_context *ctx, sntk_perturb *p, sntk_go
 /* ---- figures ---- */
 
 sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *p, double radius, sntk_perturbation *result) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, p, "perturb");
+  SNTK_NEED(ctx, result, "result");
   const int64_t size = order(p);
   *result = (sntk_perturbation){.radius = radius};
   SNTK_TRY(evaluate(ctx, p, p->direction, radius));
@@ -469,6 +499,9 @@ sntk_status sntk_perturb_measure(sntk_context *ctx, sntk_perturb *p, double radi
 }
 
 sntk_status sntk_perturb_logit(sntk_context *ctx, sntk_perturb *p, double *largest) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, p, "perturb");
+  SNTK_NEED(ctx, largest, "largest");
   SNTK_TRY(logit_here(ctx, p, largest));
   *largest = fmax(*largest, p->logit0);
   return SNTK_OK;
@@ -562,6 +595,7 @@ void sntk_plan_perturb(const sntk_context *ctx, const sntk_network_options *netw
 }
 
 int64_t sntk_perturb_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples) {
+  if (!sntk_network_sized(ctx, network, samples)) return -1;
   sntk_plan plan = {0};
   sntk_plan_perturb(ctx, network, samples, true, NULL, &plan);
   return sntk_plan_bytes(&plan);

@@ -77,7 +77,7 @@ static double half_length(const double *values, int64_t count, double *mean, int
 
 sntk_interval sntk_mean_interval(const double *values, int64_t count) {
   sntk_interval result;
-  const double half = half_length(values, count, &result.mean, &result.count);
+  const double half = half_length(values, values ? count : 0, &result.mean, &result.count);
   result.low = result.mean - half;
   result.high = result.mean + half;
   return result;
@@ -281,7 +281,16 @@ static sntk_status check_pairs(sntk_context *ctx, const double *x, const double 
 sntk_status sntk_power_law(sntk_context *ctx, const double *x, const double *y, const sntk_censoring *censored,
                            const int64_t *group, int64_t count, int64_t groups, double *exponents,
                            sntk_power_fit *fit) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, fit, "fit");
   *fit = (sntk_power_fit){.points = count, .exponent = NAN, .factor = NAN, .low = NAN, .high = NAN, .r_squared = NAN};
+  SNTK_NEED(ctx, x, "x");
+  SNTK_NEED(ctx, y, "y");
+  SNTK_NEED(ctx, group, "group");
+  if (count > 0 && groups > 0) {
+    SNTK_TRY(sntk_check_array(ctx, "pairs", count, 3));
+    SNTK_TRY(sntk_check_array(ctx, "groups", groups, 3));
+  }
   for (int64_t g = 0; g < groups && exponents; g++) exponents[g] = NAN;
   SNTK_TRY(check_pairs(ctx, x, y, group, count, groups));
   double *reals = NULL;

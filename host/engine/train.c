@@ -363,6 +363,8 @@ static sntk_status steps(sntk_context *ctx, training *run) {
 static sntk_status check_options(sntk_context *ctx, const sntk_network *net, const sntk_train_options *o) {
   if (net->options.streamed)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a streamed network stores no weights and cannot be trained");
+  if ((unsigned)o->eta_rule > SNTK_ETA_VALUE)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "eta_rule %d is unknown", (int)o->eta_rule);
   if (o->steps < 0 || o->record_every < 0 || o->kernel_every < 0)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "steps, record_every and kernel_every must not be negative");
   if (o->eta_rule == SNTK_ETA_VALUE && !(o->eta > 0.0 && isfinite(o->eta)))
@@ -400,6 +402,7 @@ static sntk_status check_finite(sntk_context *ctx, const char *what, const doubl
 
 sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *inputs, const double *targets,
                        int64_t samples, const sntk_train_options *options, sntk_train_result *result) {
+  SNTK_NEED(ctx, result, "result");
   const sntk_prediction none = {.loss = NAN, .distance = NAN, .test_loss = NAN, .test_distance = NAN};
   *result = (sntk_train_result){.loss = NAN,
                                 .test_loss = NAN,
@@ -414,7 +417,11 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
                                 .kernel_drift = NAN,
                                 .weight_movement = NAN,
                                 .form = sntk_network_form(net)};
+  SNTK_TRY(sntk_network_check(ctx, net, inputs, samples));
+  SNTK_NEED(ctx, targets, "targets");
+  SNTK_NEED(ctx, options, "options");
   SNTK_TRY(check_options(ctx, net, options));
+  if (options->test_samples > 0) SNTK_TRY(sntk_network_check(ctx, net, options->test_inputs, options->test_samples));
   const int64_t p = net->options.outputs, size = sntk_size_mul(samples, p);
   const int64_t tests = sntk_size_mul(options->test_samples, p);
   SNTK_TRY(check_finite(ctx, "target", targets, size, p));
@@ -479,6 +486,7 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
 }
 
 void sntk_train_result_clear(sntk_train_result *result) {
+  if (!result) return;
   free(result->history);
   free(result->outputs);
   free(result->test_outputs);
@@ -553,6 +561,7 @@ void sntk_plan_train(const sntk_context *ctx, const sntk_network_options *networ
 
 int64_t sntk_train_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples,
                          const sntk_train_options *o) {
+  if (!sntk_network_sized(ctx, network, samples) || !o) return -1;
   sntk_plan plan = {0};
   sntk_plan_train(ctx, network, samples, o, &plan);
   return sntk_plan_bytes(&plan);

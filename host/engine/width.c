@@ -17,6 +17,8 @@ static const int64_t KERNEL_AT_ENDS = INT64_MAX;
 sntk_status sntk_width_try(sntk_context *ctx, const sntk_network_options *network, int64_t width, const double *inputs,
                            const double *targets, int64_t samples, const sntk_train_options *train, double ratio,
                            sntk_width_trial *trial) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, trial, "trial");
   *trial = (sntk_width_trial){.width = width,
                               .loss = NAN,
                               .eta = NAN,
@@ -26,6 +28,10 @@ sntk_status sntk_width_try(sntk_context *ctx, const sntk_network_options *networ
                               .eta_q_lambda = NAN,
                               .weight_movement = NAN,
                               .kernel_drift = NAN};
+  SNTK_NEED(ctx, network, "network");
+  SNTK_NEED(ctx, train, "train");
+  if (!(ratio > 0.0 && ratio <= 1.0))
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "ratio %g must be above 0 and at most 1", ratio);
   sntk_network_options options = *network;
   options.width = width;
   sntk_train_options train_options = *train;
@@ -62,7 +68,11 @@ sntk_status sntk_width_try(sntk_context *ctx, const sntk_network_options *networ
 
 sntk_status sntk_width_search(sntk_context *ctx, const sntk_width_options *o, sntk_width_test_fn test, void *user,
                               int64_t *width) {
+  SNTK_NEED(ctx, ctx, "ctx");
+  SNTK_NEED(ctx, width, "width");
   *width = 0;
+  SNTK_NEED(ctx, o, "options");
+  SNTK_NEED(ctx, test, "test");
   if (o->multiple < 1 || o->min_width < 1 || o->max_width < o->min_width || o->min_width % o->multiple ||
       !(o->resolution >= 0.0))
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
