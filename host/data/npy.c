@@ -234,6 +234,7 @@ static sntk_status read_run(sntk_context *ctx, const char *path, FILE *file, con
   const size_t size = (size_t)header->size;
   for (int64_t done = 0; done < count;) {
     const size_t part = count - done < CHUNK_ELEMENTS ? (size_t)(count - done) : CHUNK_ELEMENTS;
+    SNTK_TRY(sntk_check_interrupt(ctx));
     if (fread(chunk, size, part, file) != part)
       return sntk_fail(ctx, SNTK_ERR_IO, "%s: reading failed: %s", path,
                        ferror(file) ? strerror(errno) : "the file shrank");

@@ -497,8 +497,9 @@ sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, dou
   SNTK_TRY(sntk_alloc(ctx, "squared norms", samples, sizeof *rows, (void **)&rows));
   for (int64_t i = 0; i < samples; i++) rows[i] = scale_row(inputs + i * dim, dim);
   sntk_status status = SNTK_OK;
-  for (int64_t i = 0; i < samples && status == SNTK_OK; i++)
-    for (int64_t j = 0; j <= i; j++) {
+  for (int64_t i = 0; i < samples && status == SNTK_OK; i++) {
+    status = sntk_check_interrupt(ctx);
+    for (int64_t j = 0; j <= i && status == SNTK_OK; j++) {
       const double entry = infinite_entry(activation, sigma, &rows[i], &rows[j], dim);
       block[i * samples + j] = block[j * samples + i] = entry;
       if (isfinite(entry)) continue;
@@ -507,8 +508,8 @@ sntk_status sntk_ntk_infinite(sntk_context *ctx, sntk_activation activation, dou
                     "the infinite-width kernel overflows at (%lld, %lld); use a smaller sigma or smaller inputs, or "
                     "ntk.infinite: false for the finite network alone",
                     (long long)i, (long long)j);
-      break;
     }
+  }
   free(rows);
   return status;
 }

@@ -156,8 +156,9 @@ YAML
   kill -INT "$started"
   ended
   equal 'exit code' "$rc" 75
-  begin ntk n.yaml --quiet --out c --set ntk.method=infinite --set data.samples=2500 --backend cpu
-  sleep 0.5
+  begin ntk n.yaml --quiet --out c --set ntk.method=infinite --set data.samples=4000 --set data.dim=512 \
+    --set ntk.eigenvalues=false --backend cpu
+  sleep 1
   kill -INT "$started"
   ended
   equal 'exit code' "$rc" 75
