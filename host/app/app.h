@@ -173,6 +173,8 @@ sntk_status app_ntk_point(app *a, const sntk_config *config, const char *id, con
 /* Bytes (of the process in all) and seconds of one point, for --dry-run. */
 sntk_status app_train_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
 sntk_status app_ntk_cost(app *a, const sntk_config *config, int64_t *bytes, double *seconds);
+/* Are the files of the prefixes that ntk has recorded there? *there stays as it is where they are. */
+sntk_status app_prefixes_there(app *a, bool *there);
 /* Tables of recorded points of one kind. */
 void app_train_table(app *a);
 void app_ntk_table(app *a);

@@ -547,6 +547,25 @@ static sntk_status write_prefix(app *a, const app_problem *problem, const kernel
   return status;
 }
 
+/* Are the files of the recorded prefixes there? *there stays as it is where they are. */
+sntk_status app_prefixes_there(app *a, bool *there) {
+  json_t *points = sntk_config_bool(a->config, "save.prefixes") ? app_points(a, "ntk_prefix") : NULL, *point;
+  sntk_status status = SNTK_OK;
+  size_t index;
+  json_array_foreach(points, index, point) {
+    bool one = true;
+    char *name = prefix_file(app_int(point, "width"));
+    const bool expected = strcmp(app_text(point, "status"), "failed") != 0;
+    status = name ? sntk_run_result(a->ctx, a->run, name, expected, &one)
+                  : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for a path");
+    free(name);
+    if (status != SNTK_OK) break;
+    *there = *there && one;
+  }
+  json_decref(points);
+  return status;
+}
+
 /* The prefix as it is recorded; *made_again where its file is to be. New reference. */
 static sntk_status recorded_prefix(app *a, const char *text, int64_t width, bool keep, json_t **point,
                                    bool *made_again) {

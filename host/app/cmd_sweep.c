@@ -61,9 +61,13 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
   json_t *recorded;
   const char *absent = NULL;
   sntk_status status = recorded_point(a, kind, &recorded, &failure);
+  bool there = recorded != NULL;
   if (status == SNTK_OK && recorded) status = sntk_run_results(a->ctx, a->run, failure == SNTK_OK, &absent);
-  if (absent) app_line(stderr, "softntk: note: %s/%s is not there; it is made again", a->directory, absent);
-  if (status == SNTK_OK && (!recorded || absent)) status = run_point(a, point_of, recorded, &failure);
+  if (status == SNTK_OK && recorded) status = app_prefixes_there(a, &there);
+  if (absent || there != (recorded != NULL))
+    app_line(stderr, "softntk: note: %s/%s is not there; it is made again", a->directory,
+             absent ? absent : "prefix_*.h5");
+  if (status == SNTK_OK && (absent || !there)) status = run_point(a, point_of, recorded, &failure);
   app_progress_end(a);
   json_decref(recorded);
   if (status == SNTK_OK && !a->options.json && !a->options.quiet) table_of(a);

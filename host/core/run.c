@@ -559,8 +559,11 @@ static sntk_status lock_points(sntk_context *ctx, sntk_run *run) {
   enum { TRIES = 100 }; /* each a run that began and was withdrawn meanwhile */
   for (int i = 0; i < TRIES; i++) {
     SNTK_TRY(sntk_make_directories(ctx, run->directory, &run->made));
-    run->fd = sntk_file_descriptor(run->own_path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
-    if (run->fd < 0 && errno == ENOENT) continue;
+    const int flags = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+    run->fd = sntk_file_descriptor(run->own_path, flags);
+    run->created = run->fd < 0 && errno == ENOENT;
+    if (run->created) run->fd = sntk_file_descriptor(run->own_path, flags | O_CREAT | O_EXCL);
+    if (run->fd < 0 && (errno == ENOENT || errno == EEXIST)) continue;
     if (run->fd < 0)
       return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot open it: %s", run->own_path,
                        errno == ELOOP ? "it is a symbolic link, and a run does not write through one; put the file "
@@ -590,7 +593,7 @@ static void withdraw(sntk_run *run) {
   struct stat info;
   if (run->fd < 0 || fstat(run->fd, &info) != 0 || info.st_size > 0) return;
   if (run->ours) unlink(run->json_path);
-  if (!run->locked || access(run->json_path, F_OK) == 0) return;
+  if (!run->locked || (!run->created && access(run->json_path, F_OK) == 0)) return;
   unlink(run->own_path);
   if (run->made) rmdir(run->directory); /* stays where something else is in it */
 }

@@ -38,6 +38,7 @@ struct sntk_run {
   bool ours;        /* not sharded, and nothing was there when it was opened */
   bool made;        /* the directory was not there */
   bool begun;       /* run.json is written */
+  bool created;     /* so was our file of points */
   bool kept;        /* a file of results was put in place */
   json_t *document; /* run.json as this process sees it */
   json_t *results;  /* its member "results" */

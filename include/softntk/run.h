@@ -6,6 +6,8 @@
  * under way. Each line ends in a "crc32" member over the bytes before it. A torn last line is dropped with a notice
  * when the run resumes.
  *
+ * run.json is written by every shard. Its status is "done" once every shard is, and "shards" tells of each that began.
+ *
  * SPDX-License-Identifier: MIT
  */
 #ifndef SOFTNTK_RUN_H
@@ -34,7 +36,7 @@ typedef struct sntk_run_options {
 
 /**
  * @brief Starts or resumes a run: makes the directory, locks this shard's points file, reads the points of every shard,
- * writes run.json (shard 0) with status "running".
+ * writes run.json with status "running". What opening made is removed again where it fails.
  * @return SNTK_OK; SNTK_ERR_EXISTS (a run is there and resume is false; or another process writes the same points
  * file); SNTK_ERR_CONFIG (resume with a changed configuration: names the first key that differs); SNTK_ERR_DATA (a line
  * other than the last is damaged); SNTK_ERR_IO.
@@ -62,6 +64,7 @@ SNTK_API sntk_status sntk_run_add(sntk_context *ctx, sntk_run *run, const char *
 
 /**
  * @brief Ends a run: rewrites run.json with status, wall time and flags, releases the lock, frees it. NULL is allowed.
+ * With shards the status is this one's, and the run's is "done" once all are.
  * @param[in] status "done", "interrupted" or "failed".
  * @param[in] flags  A JSON object of further members for run.json's "flags", or NULL.
  * @return SNTK_OK; SNTK_ERR_IO. The run is freed in every case.

@@ -148,6 +148,23 @@ static sntk_status open_run(const fixture *f, bool resume, sntk_run **run) {
   return sntk_run_open(f->ctx, &options, run);
 }
 
+static sntk_status open_shard(const fixture *f, const char *config, int index, int count, sntk_run **run) {
+  const sntk_run_options options = {.directory = f->run,
+                                    .command = "sweep",
+                                    .config = config,
+                                    .resume = true,
+                                    .shard_index = index,
+                                    .shard_count = count};
+  return sntk_run_open(f->ctx, &options, run);
+}
+
+static void assert_status(const fixture *f, const char *wanted) {
+  json_t *document = json_load_file(in_run(f, "run.json"), JSON_REJECT_DUPLICATES, NULL);
+  assert_non_null(document);
+  assert_string_equal(json_string_value(json_object_get(document, "status")), wanted);
+  json_decref(document);
+}
+
 static sntk_status add_point(const fixture *f, sntk_run *run, int number, double loss, double seconds) {
   char text[256];
   snprintf(text, sizeof text,
@@ -317,6 +334,169 @@ static void test_failed_write_spares_the_twin(void **state) {
   assert_ok(f, sntk_run_close(f->ctx, run, "done", NULL));
 }
 
+/* ---- shards ------------------------------------------------------------------------------------------------------ */
+
+static void test_done_when_every_item_is(void **state) {
+  fixture *f = *state;
+  static const struct {
+    int64_t items;
+    int shards[4][2]; /* index, count; in the order in which they end */
+    int ended;        /* with the last of so many the run is done */
+  } cases[] = {
+      {0, {{2, 3}, {0, 3}, {1, 3}}, 3}, {7, {{2, 3}, {0, 3}, {1, 3}}, 3},
+      {2, {{1, 4}, {0, 4}}, 2},         {6, {{1, 3}, {0, 2}, {2, 3}, {3, 6}}, 4},
+      {5, {{3, 4}, {0, 1}}, 2},         {INT64_MAX, {{1, 2}, {0, 2}}, 2},
+      {INT64_MAX, {{0, 1}}, 1},
+  };
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    for (int i = 0; i < cases[c].ended; i++) {
+      sntk_run *run;
+      assert_ok(f, open_shard(f, "{\"seed\":7}", cases[c].shards[i][0], cases[c].shards[i][1], &run));
+      sntk_run_set_items(run, cases[c].items);
+      assert_status(f, "running");
+      const bool last = i + 1 == cases[c].ended;
+      assert_ok(f, sntk_run_finish(f->ctx, run, "done", "done", NULL));
+      assert_int_equal(sntk_run_unfinished(run) == NULL, last);
+      sntk_run_free(run);
+      assert_status(f, last ? "done" : "running");
+    }
+    remove_tree(f->run);
+  }
+}
+
+static void test_states_of_shards(void **state) {
+  fixture *f = *state;
+  sntk_run *first, *second;
+  assert_ok(f, open_shard(f, "{\"seed\":7}", 0, 2, &first));
+  assert_ok(f, open_shard(f, "{\"seed\":7}", 1, 2, &second));
+  assert_ok(f, sntk_run_close(f->ctx, first, "interrupted", "{\"a\":1}"));
+  assert_status(f, "running"); /* the other is */
+  assert_ok(f, sntk_run_close(f->ctx, second, "done", "{\"b\":2}"));
+  assert_status(f, "interrupted");
+  assert_ok(f, open_shard(f, "{\"seed\":7}", 0, 2, &first));
+  assert_ok(f, sntk_run_close(f->ctx, first, "failed", NULL));
+  assert_status(f, "failed");
+  assert_ok(f, open_shard(f, "{\"seed\":7}", 0, 2, &first));
+  assert_ok(f, sntk_run_finish(f->ctx, first, "done", "failed", NULL)); /* all is there, and no point is good */
+  sntk_run_free(first);
+  assert_status(f, "failed");
+  json_t *document = json_load_file(in_run(f, "run.json"), 0, NULL);
+  json_t *shards = json_pack("{s:s, s:s}", "0/2", "done", "1/2", "done"),
+         *flags = json_pack("{s:i, s:i}", "a", 1, "b", 2);
+  assert_true(json_equal(json_object_get(document, "shards"), shards));
+  assert_true(json_equal(json_object_get(document, "flags"), flags));
+  assert_int_equal(json_integer_value(json_object_get(document, "resumed")), 2);
+  json_decref(flags);
+  json_decref(shards);
+  json_decref(document);
+}
+
+/* Many processes that begin and end at once: no state is lost, and the last to end finds that all have. */
+static void test_shards_at_once(void **state) {
+  fixture *f = *state;
+  enum { SHARDS = 8, TRIALS = 5 };
+  for (int trial = 0; trial < TRIALS; trial++) {
+    pid_t children[SHARDS];
+    for (int i = 0; i < SHARDS; i++) {
+      assert_true((children[i] = fork()) >= 0);
+      if (children[i] > 0) continue;
+      sntk_run *run;
+      if (open_shard(f, "{\"seed\":7}", i, SHARDS, &run) != SNTK_OK || add_point(f, run, i, 0.5, 1.5) != SNTK_OK)
+        _exit(1);
+      _exit(sntk_run_close(f->ctx, run, "done", NULL) == SNTK_OK ? 0 : 2);
+    }
+    for (int i = 0; i < SHARDS; i++) {
+      int status;
+      assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+      assert_true(WIFEXITED(status));
+      assert_int_equal(WEXITSTATUS(status), 0);
+    }
+    assert_status(f, "done");
+    remove_tree(f->run);
+  }
+}
+
+static const fixture *meanwhile;
+
+static void begin_another(void) {
+  sntk_run *other;
+  assert_ok(meanwhile, open_shard(meanwhile, "{\"seed\":8}", 1, 2, &other));
+  assert_ok(meanwhile, sntk_run_close(meanwhile->ctx, other, "done", NULL));
+}
+
+/* Of two configurations that begin at once on an empty directory, one is told. */
+static void test_another_configuration_meanwhile(void **state) {
+  fixture *f = *state;
+  sntk_run *run;
+  meanwhile = f;
+  before_lock = begin_another;
+  assert_fails(f, open_shard(f, "{\"seed\":7}", 0, 2, &run), SNTK_ERR_CONFIG, "seed is 7", "made with 8");
+  assert_int_equal(access(in_run(f, "points.0of2.jsonl"), F_OK), -1);
+  assert_int_equal(access(in_run(f, "points.1of2.jsonl"), F_OK), 0);
+}
+
+static void test_points_of_other_shards_are_taken_in(void **state) {
+  fixture *f = *state;
+  sntk_run *first, *second;
+  assert_ok(f, open_shard(f, "{\"seed\":7}", 0, 2, &first));
+  assert_ok(f, add_point(f, first, 0, 0.5, 1.5));
+  assert_ok(f, open_shard(f, "{\"seed\":7}", 1, 2, &second));
+  assert_int_equal(sntk_run_count(second), 1);
+  for (int i = 1; i < 4; i++) assert_ok(f, add_point(f, i % 2 ? second : first, i, 0.5, 1.5));
+  assert_ok(f, sntk_run_refresh(f->ctx, first));
+  assert_ok(f, sntk_run_refresh(f->ctx, first)); /* nothing is there twice */
+  assert_int_equal(sntk_run_count(first), 4);
+  assert_null(sntk_run_notice(first));
+  assert_ok(f, add_point(f, first, 5, 0.5, 1.5));
+  assert_ok(f, sntk_run_close(f->ctx, second, "done", NULL));
+  assert_ok(f, sntk_run_close(f->ctx, first, "done", NULL));
+}
+
+/* ---- files of results -------------------------------------------------------------------------------------------- */
+
+static void test_results(void **state) {
+  fixture *f = *state;
+  sntk_run *run;
+  bool there;
+  const char *absent;
+  assert_ok(f, open_run(f, false, &run));
+  write_text(in_run(f, "run.h5"), "123456789");
+  write_text(in_run(f, "prefix_4.h5"), "x");
+  assert_ok(f, sntk_run_keep(f->ctx, run, "run.h5"));
+  assert_ok(f, sntk_run_miss(f->ctx, run, "lost.h5", "no room"));
+  assert_false(sntk_run_discard(run)); /* though it has no point */
+  assert_ok(f, sntk_run_close(f->ctx, run, "done", NULL));
+  json_t *document = json_load_file(in_run(f, "run.json"), JSON_REJECT_DUPLICATES, NULL);
+  json_t *results = json_pack("{s:{s:i, s:s}, s:{s:s}}", "run.h5", "bytes", 9, "crc32", "cbf43926", "lost.h5", "error",
+                              "no room"); /* the checksum's published check value */
+  assert_true(json_equal(json_object_get(document, "results"), results));
+  json_decref(results);
+  json_decref(document);
+
+  assert_ok(f, open_run(f, true, &run));
+  assert_ok(f, sntk_run_result(f->ctx, run, "run.h5", true, &there));
+  assert_true(there);
+  assert_ok(f, sntk_run_result(f->ctx, run, "lost.h5", true, &there));
+  assert_false(there);
+  assert_ok(f, sntk_run_result(f->ctx, run, "never.h5", true, &there));
+  assert_false(there);
+  assert_ok(f, sntk_run_result(f->ctx, run, "never.h5", false, &there));
+  assert_true(there);
+  assert_ok(f, sntk_run_results(f->ctx, run, true, &absent));
+  assert_string_equal(absent, "lost.h5");
+  write_text(in_run(f, "prefix_4.h5"), "y"); /* it was entered above, though the run that wrote it could not */
+  assert_fails(f, sntk_run_result(f->ctx, run, "prefix_4.h5", true, &there), SNTK_ERR_DATA, "prefix_4.h5",
+               "move it away");
+  write_text(in_run(f, "run.h5"), "123456780");
+  assert_fails(f, sntk_run_results(f->ctx, run, true, &absent), SNTK_ERR_DATA, "run.h5", "9 bytes");
+  write_text(in_run(f, "run.h5"), "12345678");
+  assert_fails(f, sntk_run_results(f->ctx, run, true, &absent), SNTK_ERR_DATA, "8 bytes", "instead of 9");
+  unlink(in_run(f, "run.h5"));
+  assert_ok(f, sntk_run_result(f->ctx, run, "run.h5", true, &there));
+  assert_false(there);
+  assert_ok(f, sntk_run_close(f->ctx, run, "done", NULL));
+}
+
 /* ---- closed descriptors ------------------------------------------------------------------------------------------ */
 
 static bool standard_taken(void) {
@@ -390,6 +570,11 @@ static void test_no_file_is_written_through_a_link(void **state) {
   unlink(in_run(f, "points.jsonl"));
   assert_int_equal(symlink(victim, in_run(f, "points.jsonl")), 0);
   assert_fails(f, open_run(f, true, &run), SNTK_ERR_IO, "points.jsonl", "symbolic link");
+  assert_text(victim, "");
+  unlink(in_run(f, "points.jsonl"));
+  unlink(in_run(f, "run.json"));
+  assert_int_equal(symlink(victim, in_run(f, "run.json")), 0);
+  assert_fails(f, open_run(f, true, &run), SNTK_ERR_IO, "run.json", "symbolic link");
   assert_text(victim, "");
 }
 
@@ -489,6 +674,12 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_twins_without_locks, setup, teardown),
       cmocka_unit_test_setup_teardown(test_twins_that_differ, setup, teardown),
       cmocka_unit_test_setup_teardown(test_failed_write_spares_the_twin, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_done_when_every_item_is, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_states_of_shards, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_shards_at_once, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_another_configuration_meanwhile, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_points_of_other_shards_are_taken_in, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_results, setup, teardown),
       cmocka_unit_test_setup_teardown(test_never_a_standard_descriptor, setup, teardown),
       cmocka_unit_test_setup_teardown(test_no_file_is_written_through_a_link, setup, teardown),
       cmocka_unit_test_setup_teardown(test_a_pipe_does_not_hang, setup, teardown),
