@@ -193,3 +193,26 @@ figures() { # DIR
   equal "exit code" "$rc" 75
   has bg.err '^softntk: interrupted; no point was finished, and there are no checkpoints within one: --resume begins it anew'
 }
+
+@test "files that took their place just before a kill are in run.json after --resume" {
+  write_prefixes n.yaml
+  expect 0 ntk n.yaml --quiet --out whole
+  cp -r whole killed
+  "$PYTHON" - killed/run.json <<'PY'
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as stream:
+    document = json.load(stream)
+assert set(document["results"]) == {"run.h5", "prefix_128.h5", "prefix_256.h5"}, document["results"]
+del document["results"]["run.h5"], document["results"]["prefix_256.h5"]
+document["status"] = "running"
+with open(sys.argv[1], "w", encoding="utf-8") as stream:
+    json.dump(document, stream)
+PY
+  expect 0 ntk n.yaml --quiet --out killed --resume
+  equal results "$(records get killed/run.json results)" "$(records get whole/run.json results)"
+  cmp killed/run.h5 whole/run.h5
+  # and from then on they are watched
+  printf x >>killed/prefix_256.h5
+  expect 2 ntk n.yaml --quiet --out killed --resume
+  one_line 'prefix_256.h5' 'not what the run wrote'
+}
