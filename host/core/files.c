@@ -73,6 +73,7 @@ int sntk_file_create(const char *path) {
 
 bool sntk_file_is_at(int fd, const char *path) {
   struct stat file, name;
+  errno = 0;
   return fstat(fd, &file) == 0 && lstat(path, &name) == 0 && file.st_dev == name.st_dev && file.st_ino == name.st_ino;
 }
 
@@ -137,8 +138,10 @@ sntk_status sntk_sync_parent(sntk_context *ctx, const char *path) {
   return status;
 }
 
+/* errno is 0 where something else has the name. */
 static bool is_directory(const char *path) {
   struct stat info;
+  errno = 0;
   return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
@@ -155,7 +158,9 @@ sntk_status sntk_make_directories(sntk_context *ctx, const char *directory, bool
       status = sntk_sync_parent(ctx, path);
     else if (!is_directory(path))
       status = sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot make the directory: %s", path,
-                         error == EEXIST ? "a file of that name is there; give another --out" : strerror(error));
+                         error != EEXIST                 ? strerror(error)
+                         : errno == 0 || errno == ENOENT ? "a file of that name is there; give another --out"
+                                                         : strerror(errno));
     if (kept == '\0') {
       *made = *made || error == 0;
       break;
@@ -170,6 +175,8 @@ sntk_status sntk_make_directories(sntk_context *ctx, const char *directory, bool
 static sntk_status settle(sntk_context *ctx, int fd, const char *temporary, const char *path) {
   if (!sntk_file_sync(fd)) return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot sync it: %s", temporary, strerror(errno));
   if (sntk_file_is_at(fd, temporary)) return SNTK_OK;
+  if (errno != 0 && errno != ENOENT)
+    return sntk_fail(ctx, SNTK_ERR_IO, "%s: cannot look at %s: %s", path, temporary, strerror(errno));
   return sntk_fail(ctx, SNTK_ERR_IO,
                    "%s: it is not replaced: another process took away what was written to %s; let that one end, or "
                    "give another --out",

@@ -28,7 +28,8 @@ int sntk_file_descriptor(const char *path, int flags);
  * and is not written to. -1 with errno. */
 int sntk_file_create(const char *path);
 
-/* Is it this file that has the name now? A link that leads to it is another file. */
+/* Is it this file that has the name now? A link that leads to it is another file. Where it is not, errno is 0 or says
+ * why nobody knows. */
 bool sntk_file_is_at(int fd, const char *path);
 
 /* fsync over interruptions; false with errno. */

@@ -39,28 +39,44 @@ typedef struct h5_receiver {
 
 /* ---- the file ---- */
 
+/* What there is of `size` bytes; -1 with errno. */
+static ssize_t read_at(int fd, char *to, size_t size, off_t at) {
+  size_t got = 0;
+  while (got < size) {
+    const ssize_t part = pread(fd, to + got, size - got, at + (off_t)got);
+    if (part < 0 && errno == EINTR) continue;
+    if (part < 0) return -1;
+    if (part == 0) break;
+    got += (size_t)part;
+  }
+  return (ssize_t)got;
+}
+
 /* Has it HDF5's signature, behind a user block perhaps? Only the library knows more, and it is not asked here. */
-static bool has_signature(int fd) {
+static sntk_status find_signature(sntk_context *ctx, const char *path, int fd, bool *found) {
   static const char signature[] = "\x89HDF\r\n\x1a\n";
   char bytes[sizeof signature - 1];
   off_t at = 0;
-  for (int k = 0; k < SUPERBLOCKS; k++, at = at ? 2 * at : 512) {
-    if (pread(fd, bytes, sizeof bytes, at) != (ssize_t)sizeof bytes) return false;
-    if (memcmp(bytes, signature, sizeof bytes) == 0) return true;
+  *found = false;
+  for (int k = 0; k < SUPERBLOCKS && !*found; k++, at = at ? 2 * at : 512) {
+    const ssize_t got = read_at(fd, bytes, sizeof bytes, at);
+    if (got < 0) return sntk_fail(ctx, SNTK_ERR_IO, "%s: reading failed: %s", path, strerror(errno));
+    if (got < (ssize_t)sizeof bytes) break;
+    *found = memcmp(bytes, signature, sizeof bytes) == 0;
   }
-  return false;
+  return SNTK_OK;
 }
 
 static sntk_status check_file(sntk_context *ctx, const char *path) {
   int fd = -1;
   int64_t size = 0;
   SNTK_TRY(sntk_file_open(ctx, path, &fd, &size)); /* the system's reason, better than the library's */
-  sntk_status status = SNTK_OK;
-  if (size < 0) {
-    status = sntk_fail(ctx, SNTK_ERR_IO, "%s: not a regular file; copy it into one", path);
-  } else if (!has_signature(fd)) {
+  bool found = false;
+  sntk_status status = size < 0 ? sntk_fail(ctx, SNTK_ERR_IO, "%s: not a regular file; copy it into one", path)
+                                : find_signature(ctx, path, fd, &found);
+  if (status == SNTK_OK && !found) {
     char head[SNTK_HEAD_BYTES];
-    const ssize_t got = pread(fd, head, sizeof head, 0);
+    const ssize_t got = read_at(fd, head, sizeof head, 0);
     status = sntk_fail_format(ctx, path, "an HDF5 file", "it has no HDF5 signature; write it with h5py or MATLAB -v7.3",
                               head, got > 0 ? got : 0);
   }

@@ -194,16 +194,24 @@ static sntk_status not_npy(sntk_context *ctx, const char *path, FILE *file) {
                           (int64_t)got);
 }
 
+/* *whole: `size` bytes were there. A file that cannot be read is none that ends. */
+static sntk_status take(sntk_context *ctx, const char *path, FILE *file, void *to, size_t size, bool *whole) {
+  *whole = fread(to, 1, size, file) == size;
+  return ferror(file) ? sntk_fail(ctx, SNTK_ERR_IO, "%s: reading failed: %s", path, strerror(errno)) : SNTK_OK;
+}
+
 /* Reads up to the first byte of the data; *offset is its place. */
 static sntk_status read_header(sntk_context *ctx, const char *path, FILE *file, npy_header *header, int64_t *offset) {
   unsigned char prefix[12];
-  if (fread(prefix, 1, 8, file) != 8 || memcmp(prefix, magic, sizeof magic) != 0) return not_npy(ctx, path, file);
+  bool whole;
+  SNTK_TRY(take(ctx, path, file, prefix, 8, &whole));
+  if (!whole || memcmp(prefix, magic, sizeof magic) != 0) return not_npy(ctx, path, file);
   const int major = prefix[6], minor = prefix[7];
   if (major < 1 || major > 3 || minor != 0)
     return sntk_fail(ctx, SNTK_ERR_DATA, "%s: NPY version %d.%d; 1.0, 2.0 and 3.0 are known", path, major, minor);
   const size_t field = major == 1 ? 2 : 4;
-  if (fread(prefix + 8, 1, field, file) != field)
-    return sntk_fail(ctx, SNTK_ERR_DATA, "%s: the NPY file ends in its header", path);
+  SNTK_TRY(take(ctx, path, file, prefix + 8, field, &whole));
+  if (!whole) return sntk_fail(ctx, SNTK_ERR_DATA, "%s: the NPY file ends in its header", path);
   int64_t length = 0;
   for (size_t b = 0; b < field; b++) length |= (int64_t)prefix[8 + b] << 8 * b;
   if (length > MAX_HEADER)
@@ -213,10 +221,10 @@ static sntk_status read_header(sntk_context *ctx, const char *path, FILE *file, 
   void *memory;
   SNTK_TRY(sntk_alloc(ctx, path, length + 1, 1, &memory));
   char *text = memory;
-  sntk_status status = SNTK_OK;
-  if (fread(text, 1, (size_t)length, file) != (size_t)length) {
+  sntk_status status = take(ctx, path, file, text, (size_t)length, &whole);
+  if (status == SNTK_OK && !whole) {
     status = sntk_fail(ctx, SNTK_ERR_DATA, "%s: the NPY file ends in its header", path);
-  } else {
+  } else if (status == SNTK_OK) {
     text[length] = '\0';
     npy_parser parser = {.ctx = ctx, .path = path, .at = text};
     status = parse_header(&parser, header);

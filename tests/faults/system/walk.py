@@ -11,7 +11,7 @@ each is run again and again, and each time one call fails: the k-th allocation, 
 (or, with --seconds, for as many as fit, spread evenly over all commands, families and depths, always in the same order).
 
 The rule: exit 0 means that points, run.json, run.h5 and standard output are those of the reference, but for keys that end
-in _seconds or _time and checksums; anything else is exit 2, 4 or 5 (75 where interrupted) with one line on standard
+in _seconds or _time, checksums, and the memory that is in use or free at the moment; anything else is exit 2, 4 or 5 (75 where interrupted) with one line on standard
 error, and --resume then completes the run and gives the reference. What breaks it:
 
     CRASH          ended by a signal
@@ -229,7 +229,7 @@ class Server:
 
 
 def varies(key):
-    return key in ("crc32", "memory_available_bytes") or key.endswith(("_seconds", "_time"))
+    return key in ("crc32", "memory_available_bytes", "memory_bytes") or key.endswith(("_seconds", "_time"))
 
 
 def without_times(value):
@@ -252,7 +252,7 @@ def output_lines(text):
         if drop and len(cells) == drop[0]:
             cells = cells[:drop[1]] + cells[drop[1] + 1:]
         line = "  ".join(cells)
-        line = re.sub(r"memory available \S+ \S+|of [0-9.]+ [KMGT]iB|about \S+ s\b|[0-9.e+-]+ s\b", "<varies>", line)
+        line = re.sub(r"memory available \S+ \S+|memory [0-9.]+ [KMGT]?i?B of [0-9.]+ [KMGT]iB|about \S+ s\b|[0-9.e+-]+ s\b", "<varies>", line)
         lines.append(line)
     return lines
 
