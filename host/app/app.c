@@ -491,6 +491,7 @@ void app_run_gather(app *a) {
   snprintf(kept, sizeof kept, "%s", sntk_context_error(a->ctx));
   const sntk_status status = sntk_run_refresh(a->ctx, a->run);
   if (status == SNTK_OK) return;
+  a->untold |= status == SNTK_ERR_MEMORY;
   app_line(stderr, "softntk: note: points of other shards are left out: %s", sntk_context_error(a->ctx));
   sntk_fail(a->ctx, status, "%s", kept);
 }
