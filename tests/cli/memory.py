@@ -48,7 +48,7 @@ def write_files():
 
 
 STEPS = ["train.steps=2", "train.tolerance=0"]
-ETA = STEPS + ["train.eta=1e-3"]
+ETA = STEPS + ["train.eta=1e-6"]
 NO_EIGEN = ["ntk.eigenvalues=false"]
 
 CASES = [
@@ -57,8 +57,8 @@ CASES = [
     case("train wide f32 iid", "train", *shape(32, 128, 1, 2**19, network__init="iid"), *ETA),
     case("train wide f64", "train", *shape(32, 128, 1, 2**19), *ETA, precision="f64"),
     case("train wide f32 plain", "train", *shape(32, 128, 1, 2**19, network__form="plain"), *ETA),
-    case("train auto eta", "train", *shape(256, 512, 2, 2**16), *STEPS),
-    case("train auto eta f64", "train", *shape(256, 512, 2, 2**15), *STEPS, precision="f64", threads=1),
+    case("train auto eta", "train", *shape(8, 512, 2, 2**16), *STEPS),
+    case("train auto eta f64", "train", *shape(8, 512, 2, 2**15), *STEPS, precision="f64", threads=1),
     case("train many samples", "train", *shape(2**17, 128, 4, 64), *ETA, quick=True),
     case("train many samples f64", "train", *shape(2**17, 64, 8, 64), *ETA, precision="f64", threads=1),
     case("train kernel f32", "train", *shape(1500, 16, 2, 1024, train__kernel_every=1000), *ETA),
