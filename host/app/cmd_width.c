@@ -133,12 +133,17 @@ static void copy_members(sntk_record *to, const json_t *trial, const char *const
   }
 }
 
+static sntk_width_options search_options(const app_problem *problem) {
+  const sntk_config *config = problem->config;
+  return (sntk_width_options){.min_width = sntk_config_int(config, "width.min_width"),
+                              .max_width = sntk_config_int(config, "width.max_width"),
+                              .resolution = sntk_config_real(config, "width.resolution"),
+                              .multiple = problem->network.init == SNTK_INIT_SYMMETRIC ? 2 : 1};
+}
+
 static sntk_status search_point(app *a, const app_problem *problem, const char *id) {
   const sntk_config *config = problem->config;
-  sntk_width_options options = {.min_width = sntk_config_int(config, "width.min_width"),
-                                .max_width = sntk_config_int(config, "width.max_width"),
-                                .resolution = sntk_config_real(config, "width.resolution"),
-                                .multiple = problem->network.init == SNTK_INIT_SYMMETRIC ? 2 : 1};
+  const sntk_width_options options = search_options(problem);
   search s = {.a = a, .problem = problem, .id = id, .ratio = sntk_config_real(config, "width.lambda_ratio")};
   int64_t width_loss, width_kernel;
   SNTK_TRY(sntk_width_search(a->ctx, &options, test_width, &s, &width_loss));
@@ -397,6 +402,55 @@ static sntk_status check_grid(app *a) {
   return SNTK_OK;
 }
 
+/* A search for the dry run: how wide it goes decides its memory, and most end far below width.max_width. It is made, as
+ * long as the work stays within what a short measurement may take: counted in operations, for a figure that does not
+ * change from call to call. */
+typedef struct probe {
+  app *a;
+  const app_problem *problem;
+  bool kernel;
+  double left;    /* operations */
+  int64_t widest; /* tried */
+} probe;
+
+static sntk_status probe_width(void *user, int64_t width, bool *suffices) {
+  probe *q = user;
+  const sntk_data *data = q->problem->data;
+  const double n = (double)data->samples, p = (double)data->outputs, m = (double)width;
+  const double step = 6.0 * n * m * ((double)data->dim + p), eta = 90.0 * step;
+  q->left -= eta + 4.0 * n * p * n * p * (m + 4.0 * n * p);
+  *suffices = true; /* where nothing is left, nothing wider is tried */
+  if (q->left < step) {
+    q->left = -1.0;
+    return SNTK_OK;
+  }
+  sntk_train_options train = q->problem->train;
+  const bool cut = (double)train.steps * step > q->left;
+  if (cut) train.steps = (int64_t)(q->left / step);
+  sntk_width_trial t;
+  SNTK_TRY(sntk_width_try(q->a->ctx, &q->problem->network, width, data->inputs, data->targets, data->samples, &train,
+                          sntk_config_real(q->problem->config, "width.lambda_ratio"), &t));
+  q->left = cut && !t.converged ? -1.0 : q->left - (double)t.steps * step;
+  if (width > q->widest) q->widest = width;
+  *suffices = q->left < 0.0 || (q->kernel ? t.kernel_kept : t.converged);
+  return SNTK_OK;
+}
+
+/* The widest network that the point's searches come to, or their end where that takes longer to know. */
+static sntk_status expected_width(app *a, const app_problem *problem, int64_t *width) {
+  const sntk_width_options options = search_options(problem);
+  const bool slow = strcmp(sntk_context_backend(a->ctx), "ref") == 0 || sntk_context_emulated(a->ctx);
+  probe q = {.a = a, .problem = problem, .left = slow ? 1e8 : 4e9};
+  int64_t loss = 0, kernel;
+  SNTK_TRY(sntk_width_search(a->ctx, &options, probe_width, &q, &loss));
+  q.kernel = true;
+  if (q.left >= 0.0) SNTK_TRY(sntk_width_search(a->ctx, &options, probe_width, &q, &kernel));
+  const int64_t after = sntk_size_mul(loss, sntk_config_int(problem->config, "width.steps_factor"));
+  *width = q.left < 0.0 || loss == 0 || after < 0 ? options.max_width : after > q.widest ? after : q.widest;
+  if (*width > options.max_width) *width = options.max_width;
+  return SNTK_OK;
+}
+
 static sntk_status dry_run(app *a, int64_t count) {
   double total = 0.0;
   int64_t most = 0, owned = 0;
@@ -412,8 +466,12 @@ static sntk_status dry_run(app *a, int64_t count) {
       const int64_t top = sntk_config_int(config, "width.max_width");
       status = check_range(a, &problem);
       problem.network.width = top;
-      const int64_t more = trial_bytes(a, &problem, top), bytes = app_memory(a, more);
+      const int64_t more = trial_bytes(a, &problem, top), at_top = app_memory(a, more);
+      int64_t widest = top;
       if (status == SNTK_OK) status = app_check_memory(a, &problem, "width.max_width", more);
+      if (status == SNTK_OK) status = expected_width(a, &problem, &widest);
+      const int64_t less = at_top - (more - trial_bytes(a, &problem, widest));
+      const int64_t bytes = less > a->loading ? less : a->loading;
       if (status == SNTK_OK) status = app_measure(a, &problem, top, &estimate);
       /* doubling up to the top costs twice the top; bisection below it no more than a few of the same */
       double eigen = 0.0;
@@ -430,7 +488,8 @@ static sntk_status dry_run(app *a, int64_t count) {
     SNTK_TRY(status);
   }
   return app_print_dry_run(a, owned, most, total,
-                           "if no width below width.max_width sufficed and every trial used its whole budget of steps");
+                           "if no width below width.max_width sufficed and every trial used its whole budget of steps; "
+                           "memory of the widths that short trials need, or of width.max_width");
 }
 
 static sntk_status run(app *a) {

@@ -120,6 +120,8 @@ CASES = [
     case("ntk given weights", "ntk", *shape(64, 128, 1, source="npy", data__inputs="few.npy", data__targets="random",
          network__weights="w.npy"), *NO_EIGEN),
     case("width small", "width", *shape(32, 8, 1), "width.max_width=64", *ETA, quick=True),
+    case("width that ends early", "width", *shape(64, 64, 1), "train.steps=500", "train.tolerance=0.01", quick=True),
+    case("width to the end", "width", *shape(32, 64, 1), "width.max_width=131072", *ETA),
     case("width squares", "width", *shape(1500, 16, 1), "width.min_width=1024", "width.max_width=1024", *ETA),
     case("width squares f64", "width", *shape(1200, 16, 1), "width.min_width=256", "width.max_width=512", *ETA,
          precision="f64", quick=True),
