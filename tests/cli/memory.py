@@ -32,15 +32,15 @@ def shape(n, d, p, m=None, activation="softmax", source="sphere", **more):
     return keys + [f"{key.replace('__', '.')}={value}" for key, value in more.items()]
 
 
-# Arrays of small numbers, by name: rows, columns.
-FILES = {"w.npy": (128, 2**17), "x.npy": (2**16, 128), "few.npy": (64, 128)}
+# Arrays of small numbers, or of signs, by name: rows, columns.
+FILES = {"w.npy": (128, 2**17), "x.npy": (2**16, 128), "few.npy": (64, 128), "s.npy": (1, 2**17)}
 
 
 def write_files():
     for name, (rows, columns) in FILES.items():
         header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({rows}, {columns}), }}".encode()
         header += b" " * (-(len(header) + 11) % 64) + b"\n"
-        seven = array.array("d", [0.01 * (j + 1) for j in range(7)]).tobytes()
+        seven = array.array("d", [1 - 2 * (j % 2) if name == "s.npy" else 0.01 * (j + 1) for j in range(7)]).tobytes()
         with open(name, "wb") as f:
             f.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
             for _ in range(rows):
@@ -112,13 +112,13 @@ CASES = [
     case("perturb ref", "perturb", *shape(60, 4, 1, 64), "perturb.radii=[0.01]", "perturb.ascent_steps=1", *ETA,
          backend="ref", quick=True),
     case("perturb given weights", "perturb", *shape(64, 128, 1, source="npy", data__inputs="few.npy", data__targets="random",
-         network__weights="w.npy"), "perturb.radii=[0.01]", "perturb.adversarial=false", *ETA),
+         network__weights="w.npy", network__signs="s.npy"), "perturb.radii=[0.01]", "perturb.adversarial=false", *ETA),
     case("train given weights", "train", *shape(64, 128, 1, source="npy", data__inputs="few.npy", data__targets="random",
-         network__weights="w.npy"), *ETA),
+         network__weights="w.npy", network__signs="s.npy"), *ETA),
     case("train given inputs", "train", *shape(2**16, 128, 1, 64, source="npy", data__inputs="x.npy",
          data__targets="random"), *ETA),
     case("ntk given weights", "ntk", *shape(64, 128, 1, source="npy", data__inputs="few.npy", data__targets="random",
-         network__weights="w.npy"), *NO_EIGEN),
+         network__weights="w.npy", network__signs="s.npy"), *NO_EIGEN),
     case("width small", "width", *shape(32, 8, 1), "width.max_width=64", *ETA, quick=True),
     case("width that ends early", "width", *shape(64, 64, 1), "train.steps=500", "train.tolerance=0.01", quick=True),
     case("width to the end", "width", *shape(32, 64, 1), "width.max_width=131072", *ETA),
