@@ -958,19 +958,19 @@ sntk_status end_update(sntk_context *ctx, const void *u, const void *other) {
 
 /* What a sample's features need, on the device. */
 struct feature_terms {
-  double *max, *factor, *f;
+  double *max, *factor, *away;
 };
 
 sntk_status send_feature_terms(sntk_context *ctx, const sntk_neurons *v, int64_t n, const double *max,
-                               const double *sum, const double *f, feature_terms *terms) {
+                               const double *sum, const double *away, feature_terms *terms) {
   const int64_t p = v->outputs;
   const bool softmax = v->activation == SNTK_SOFTMAX;
   const double root = sqrt(static_cast<double>(v->width));
   double *host = NULL;
-  SNTK_TRY(sntk_alloc(ctx, "normalizers", n * (p + 1), sizeof(double), reinterpret_cast<void **>(&host)));
+  SNTK_TRY(sntk_alloc(ctx, "normalizers", 2 * n * p, sizeof(double), reinterpret_cast<void **>(&host)));
   sntk_status status = send_factors(ctx, v, n, sum, softmax ? root : 1.0 / root, host, SLOT_STATS, &terms->factor);
-  for (int64_t j = 0; j < n * p; j++) host[j] = softmax ? f[j] : 0.0;
-  if (status == SNTK_OK) status = send(ctx, SLOT_PULL, host, n * p, &terms->f);
+  for (int64_t j = 0; j < 2 * n * p; j++) host[j] = softmax ? away[j] : j % 2 ? -1.0 : 1.0;
+  if (status == SNTK_OK) status = send(ctx, SLOT_PULL, host, 2 * n * p, &terms->away);
   free(host);
   SNTK_TRY(status);
   return send_max(ctx, v, n, max, &terms->max);
@@ -985,18 +985,18 @@ sntk_status features_of(sntk_context *ctx, const sntk_neurons *part, const logit
   for (int h = 0; h < halves(part); h++)
     CUDA_TRY(ctx,
              launch_features(state->compute, *part, slab.samples, part->count, slope_rows(part, &slab, h), terms.factor,
-                             terms.f, h ? -1.0 : 1.0, u, ld, at + (h ? count : 0)),
+                             terms.away, h ? -1.0 : 1.0, u, ld, at + (h ? count : 0)),
              part->count);
   return SNTK_OK;
 }
 
 sntk_status cuda_features(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
-                          const double *sum, const double *f, void *u, int64_t ld) {
+                          const double *sum, const double *away, void *u, int64_t ld) {
   range named(ctx, "features");
   const int64_t n = s->count, step = slab_columns(n, v->count);
   feature_terms terms;
   SNTK_TRY(wait_for_slab(ctx, u));
-  SNTK_TRY(send_feature_terms(ctx, v, n, max, sum, f, &terms));
+  SNTK_TRY(send_feature_terms(ctx, v, n, max, sum, away, &terms));
   for (int64_t at = 0; at < v->count; at += step) {
     const sntk_neurons part = sntk_neurons_slice(v, at, v->count - at < step ? v->count - at : step);
     logit_slab slab;
@@ -1034,7 +1034,7 @@ sntk_status cuda_gram_add(sntk_context *ctx, sntk_precision type, const void *u,
 
 /* Rows as launch_feature_change takes them. */
 sntk_status send_change(sntk_context *ctx, const sntk_neurons *v, int64_t n, const sntk_change *change, double **out) {
-  const int64_t p = v->outputs, width = 4 + 2 * p;
+  const int64_t p = v->outputs, width = 4 + 5 * p;
   const bool softmax = v->activation == SNTK_SOFTMAX;
   const double root = sqrt(static_cast<double>(v->width));
   double *host = NULL;
@@ -1046,8 +1046,13 @@ sntk_status send_change(sntk_context *ctx, const sntk_neurons *v, int64_t n, con
     row[2] = softmax ? change->delta[i] : 0.0;
     row[3] = 1.0 / (1.0 + row[2]);
     for (int64_t l = 0; l < p; l++) {
-      row[4 + l] = softmax ? change->f0[i * p + l] : 0.0;
-      row[4 + p + l] = softmax ? change->df[i * p + l] : 0.0;
+      const int64_t il = i * p + l;
+      double *const of = row + 4 + 5 * l;
+      for (int sign = 0; sign < 2; sign++) {
+        of[sign] = softmax ? change->away0[2 * il + sign] : sign ? -1.0 : 1.0;
+        of[2 + sign] = softmax ? change->away[2 * il + sign] : of[sign];
+      }
+      of[4] = softmax ? change->df[il] : 0.0;
     }
   }
   const sntk_status status = send(ctx, SLOT_PULL, host, n * width, out);
@@ -1129,7 +1134,7 @@ int64_t kernel_columns(int64_t samples, int64_t outputs, int64_t count) {
 }
 
 sntk_status cuda_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
-                                 const double *sum, const double *f, const double *band, const double *matrix,
+                                 const double *sum, const double *away, const double *band, const double *matrix,
                                  void *out, int64_t ld, double *sums) {
   range named(ctx, "features");
   cuda_state *state = state_of(ctx);
@@ -1140,7 +1145,7 @@ sntk_status cuda_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const
   float *narrow = NULL;
   double *bands = NULL, *totals = NULL, *host = NULL;
   feature_terms terms;
-  SNTK_TRY(send_feature_terms(ctx, v, n, max, sum, f, &terms));
+  SNTK_TRY(send_feature_terms(ctx, v, n, max, sum, away, &terms));
   if (v->activation == SNTK_RELU) SNTK_TRY(send(ctx, SLOT_NORMS, band, n, &bands));
   if (v->type == SNTK_F32) {
     SNTK_TRY(scratch_of(ctx, SLOT_WORK, sntk_size_mul(rows, rows), &narrow));

@@ -147,14 +147,16 @@ __global__ void __launch_bounds__(THREADS)
 template <class R>
 __global__ void __launch_bounds__(THREADS)
     features_kernel(int64_t samples, int64_t b, const R *slopes, const int8_t *signs, int64_t ld_signs, int64_t outputs,
-                    const double *factor, const double *f, R flip, R *u, int64_t ld, int64_t offset) {
+                    const double *factor, const double *away, R flip, R *u, int64_t ld, int64_t offset) {
   for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
        at += static_cast<int64_t>(gridDim.x) * THREADS) {
     const int64_t i = at / b, j = at % b;
     const R scaled = static_cast<R>(factor[i]) * slopes[at];
-    for (int64_t l = 0; l < outputs; l++)
+    for (int64_t l = 0; l < outputs; l++) {
+      const double *by = away + 2 * (i * outputs + l);
       u[(i + samples * l) * ld + offset + j] =
-          scaled * (flip * R(signs[l * ld_signs + j]) - static_cast<R>(f[i * outputs + l]));
+          scaled * static_cast<R>(flip * R(signs[l * ld_signs + j]) > R(0) ? by[0] : by[1]);
+    }
   }
 }
 
@@ -168,7 +170,7 @@ __global__ void __launch_bounds__(THREADS)
   for (int64_t at = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; at < samples * b;
        at += static_cast<int64_t>(gridDim.x) * THREADS) {
     const int64_t i = at / b, j = at % b;
-    const double *c = coefficients + i * (4 + 2 * outputs);
+    const double *c = coefficients + i * (4 + 5 * outputs);
     const R factor = static_cast<R>(c[1]), base = z[at], shift = d[at];
     const R size = factor * slope(activation, base, exp_shift(static_cast<R>(c[0])));
     R change; /* of the slope, over `size`; relu: times the factor */
@@ -177,12 +179,13 @@ __global__ void __launch_bounds__(THREADS)
     else
       change = (expm1_short(shift) - static_cast<R>(c[2])) * static_cast<R>(c[3]);
     for (int64_t l = 0; l < outputs; l++) {
-      const R a = flip * R(signs[l * ld_signs + j]), f0 = static_cast<R>(c[4 + l]),
-              df = static_cast<R>(c[4 + outputs + l]);
-      const R by = activation == SNTK_RELU ? change * a : size * (change * (a - (f0 + df)) - df);
+      const R a = flip * R(signs[l * ld_signs + j]);
+      const double *of = c + 4 + 5 * l + (a > R(0) ? 0 : 1); /* A - f of the base, of the network; df */
+      const R before = static_cast<R>(of[0]), now = static_cast<R>(of[2]), df = static_cast<R>(c[8 + 5 * l]);
+      const R by = activation == SNTK_RELU ? change * a : size * (change * now - df);
       const int64_t to = (i + samples * l) * ld + offset + j;
       du[to] = by;
-      um[to] = fused(R(0.5), by, size * (a - f0));
+      um[to] = fused(R(0.5), by, size * before);
     }
   }
 }
@@ -274,14 +277,15 @@ cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samp
 }
 
 cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
-                            const double *factor, const double *f, double flip, void *u, int64_t ld, int64_t offset) {
+                            const double *factor, const double *away, double flip, void *u, int64_t ld,
+                            int64_t offset) {
   const dim3 blocks(blocks_for(samples * b, THREADS));
   if (v.type == SNTK_F32)
     return launch(features_kernel<float>, blocks, dim3(THREADS), 0, stream, samples, b,
-                  static_cast<const float *>(slope), v.signs, v.ld_signs, v.outputs, factor, f,
+                  static_cast<const float *>(slope), v.signs, v.ld_signs, v.outputs, factor, away,
                   static_cast<float>(flip), static_cast<float *>(u), ld, offset);
   return launch(features_kernel<double>, blocks, dim3(THREADS), 0, stream, samples, b,
-                static_cast<const double *>(slope), v.signs, v.ld_signs, v.outputs, factor, f, flip,
+                static_cast<const double *>(slope), v.signs, v.ld_signs, v.outputs, factor, away, flip,
                 static_cast<double *>(u), ld, offset);
 }
 

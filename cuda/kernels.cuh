@@ -120,12 +120,14 @@ cudaError_t launch_pull(cudaStream_t stream, const sntk_neurons &v, int64_t samp
 /* Adds to dot (samples x p) and mean (samples), float64: factor_i times sums of A slope v and slope v over the slab. */
 cudaError_t launch_push(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
                         const void *pushed, double flip, const double *factor, double *dot, double *mean);
-/* u(i + n l, offset + j) = factor_i slope_ij (flip A_lj - f_il). factor: samples, f: samples x p, float64. */
+/* u(i + n l, offset + j) = factor_i slope_ij (flip A_lj - f_il). factor: samples, float64; away: samples x p x 2,
+ * float64, what is in brackets of a positive and of a negative sign. */
 cudaError_t launch_features(cudaStream_t stream, const sntk_neurons &v, int64_t samples, int64_t b, const void *slope,
-                            const double *factor, const double *f, double flip, void *u, int64_t ld, int64_t offset);
+                            const double *factor, const double *away, double flip, void *u, int64_t ld, int64_t offset);
 /* The change of the features against the base, and their middle; z, d1, d2 of the slab are logits. coefficients: rows
- * of 4 + 2 p float64: max, what exp(z - max) is multiplied with, delta, 1 / (1 + delta), f of the base, df. `half`
- * picks the shift, and the sign with it. du, um as in launch_features. */
+ * of 4 + 5 p float64: max, what exp(z - max) is multiplied with, delta, 1 / (1 + delta), and for each output A - f of
+ * the base and of the network, either of a positive and of a negative sign, and df. `half` picks the shift, and the
+ * sign with it. du, um as in launch_features. */
 cudaError_t launch_feature_change(cudaStream_t stream, const sntk_neurons &v, const logit_slab &slab, int half,
                                   const double *coefficients, void *du, void *um, int64_t ld, int64_t offset);
 /* The slab's z becomes sum_l v_l w_l: w = u (both (samples p) x b without gaps), or with bands (samples float64) A_l /

@@ -43,8 +43,8 @@ typedef struct sntk_neurons {
   int64_t dim, outputs; /* d, p */
   void *base;           /* real, dim x count */
   void *shift[2];       /* real, dim x count; NULL where the layout has none */
-  int8_t *signs;        /* outputs x count */
-  int64_t ld;           /* of base and shifts */
+  int8_t *signs; /* outputs x count: +1 or -1; 0 too for statistics, gradient, descent and push of single neurons */
+  int64_t ld;    /* of base and shifts */
   int64_t ld_signs;
 } sntk_neurons;
 
@@ -78,13 +78,17 @@ typedef struct sntk_pull {
   const double *c;   /* n: sum_l r_il f_il (softmax), 0 otherwise */
 } sntk_pull;
 
+/* What A_lr - f_il is, by A's sign, without cancellation where one neuron carries all: away, n x p x 2 in host memory,
+ * has 1 - f_il at [2 (i p + l)] and -1 - f_il behind it; softmax only, ignored otherwise. */
+
 /* What the change of the features against the base needs of every sample; host memory. delta = (sum - sum0) / sum0 and
  * df = f - f0, taken without cancellation; softmax only, NULL otherwise. */
 typedef struct sntk_change {
   const double *max;   /* n: as in sntk_stats */
   const double *sum0;  /* n: normalizer of the base */
   const double *delta; /* n */
-  const double *f0;    /* n x p: f of the base */
+  const double *away0; /* n x p x 2: of the base */
+  const double *away;  /* n x p x 2: of the network */
   const double *df;    /* n x p */
 } sntk_change;
 
@@ -155,14 +159,14 @@ typedef struct sntk_backend {
   /* Feature rows of the range: u(i + n l, j), real, np x (neurons in the range), ld. Paired: columns j and count + j.
    */
   sntk_status (*features)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
-                          const double *max, const double *sum, const double *f, void *u, int64_t ld);
+                          const double *max, const double *sum, const double *away, void *u, int64_t ld);
   /* gram += u u^T, lower triangle; gram float64 backend memory, rows x rows. */
   sntk_status (*gram_add)(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols, int64_t ld,
                           double *gram);
   /* gram += U U^T of the range, lower triangle, as features and gram_add would, where the backend can do it without
    * storing U; NULL: it cannot. */
   sntk_status (*gram)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples, const double *max,
-                      const double *sum, const double *f, double *gram);
+                      const double *sum, const double *away, double *gram);
   /* Displaced and paired: the change of the features, du = U - U0, U0 those of the base, without cancellation, and the
    * middle um = U0 + du / 2; both laid out as `features` does. */
   sntk_status (*feature_change)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
@@ -176,7 +180,7 @@ typedef struct sntk_backend {
    * where |z_ij| < band_i (band: n, host; relu only). Softmax's normalizer adds what the caller takes from `sums`: with
    * sums (n x p, host) given, out is left alone and sums_il += sum_j v_(il)j sqrt(m) S_ij. */
   sntk_status (*kernel_gradient)(sntk_context *ctx, const sntk_neurons *neurons, const sntk_samples *samples,
-                                 const double *max, const double *sum, const double *f, const double *band,
+                                 const double *max, const double *sum, const double *away, const double *band,
                                  const double *matrix, void *out, int64_t ld, double *sums);
   /* gram_(i + n l)(j + n l') *= x_i . x_j in float64, then the lower triangle is mirrored. */
   sntk_status (*gram_finish)(sntk_context *ctx, const sntk_samples *samples, int64_t outputs, double *gram);

@@ -79,10 +79,19 @@ sntk_status sntk_network_unpair(sntk_context *ctx, sntk_network *net);
 /* Displacement form: takes the displacement into the base (a paired network becomes one displacement a neuron). */
 sntk_status sntk_network_move_base(sntk_context *ctx, sntk_network *net);
 
-/* Samples on the backend, and what a walk over the width left of them. All arrays host float64 but the samples' own. */
+/* Samples on the backend, and what a walk over the width left of them. All arrays host float64 but the samples' own.
+ *
+ * A split pass. Where neurons of one sign carry nearly all of a sample's softmax, f is close to 1 or -1 and A - f, as a
+ * difference, is rounding. With the shares P of positive and M of negative neurons (P + M = 1) it is 2 M for a positive
+ * sign and -2 P for a negative one. So from the first sample on that has |f| above a half, a pass hands the backend
+ * three rows of signs for each output: A, [A > 0] and [A < 0], whose sums are t, P and M; and a pull, J v likewise, is
+ * taken of the latter two. (Pairs never get so far: their two neurons differ by a shift of at most 2 each, or their
+ * base moves and they are no longer pairs.) */
 typedef struct sntk_pass {
   sntk_samples samples;
   int64_t outputs;
+  int64_t rows; /* of signs, and sums of the statistics: outputs, or three times as many */
+  bool split;
   void *x, *x64;    /* backend memory; the same where the type is float64 */
   sntk_stats base;  /* displaced, paired: of the base */
   sntk_stats stats; /* of the network (plain), or the change against the base */
@@ -90,8 +99,12 @@ typedef struct sntk_pass {
   double *sum;      /* n: whole normalizer */
   double *factor;   /* n: on the outputs; 1 but for exp_normalized */
   double *f;        /* n x p, before the output scale */
-  double *pulled;   /* n x p: of sntk_pass_pull */
+  double *away;     /* n x p x 2: 1 - f and -1 - f, see backend.h */
+  double *pulled;   /* n x rows: of sntk_pass_pull */
   double *storage;  /* what the arrays above point into */
+  int8_t *signs;    /* split: rows x split_columns, backend memory */
+  int8_t *staging;  /* (outputs + rows) x split_columns, host */
+  int64_t split_columns;
 } sntk_pass;
 
 sntk_status sntk_pass_create(sntk_context *ctx, const sntk_network *net, const double *inputs, int64_t samples,
@@ -105,25 +118,38 @@ sntk_status sntk_pass_base(sntk_context *ctx, sntk_network *net, sntk_pass *pass
 /* Walks the width: stats, sum, f. `what` names the walk for progress, NULL for none. */
 sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const char *what);
 
+/* Columns at a time of a pass over the width. */
+int64_t sntk_pass_columns(const sntk_network *net, const sntk_pass *pass);
+/* A chunk of the network with the pass's rows of signs: for statistics, descents, gradients and J v. Valid until the
+ * next call. */
+sntk_status sntk_pass_chunk(sntk_context *ctx, sntk_network *net, sntk_pass *pass, int64_t first, int64_t count,
+                            sntk_neurons *chunk);
+
 /* Empties `next` for a descent that fills it, and makes it the pass's statistics afterwards. */
 void sntk_pass_begin_next(const sntk_network *net, sntk_pass *pass);
-sntk_status sntk_pass_take_next(sntk_context *ctx, const sntk_network *net, sntk_pass *pass);
+sntk_status sntk_pass_take_next(sntk_context *ctx, sntk_network *net, sntk_pass *pass);
 
 /* One step: W -= eta dL/dW for the residual r (n x p), and the statistics at the new weights become the pass's. centre:
  * n numbers of work space. norms: |update|^2 and |stored update - update|^2 are added. */
 sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const double *r, double *centre,
                               double eta, double norms[2]);
 
-/* c_i = sum_l r_il f_il for softmax, 0 otherwise. */
-void sntk_pass_centre(const sntk_network *net, const sntk_pass *pass, const double *r, double *c);
-
 /* Have the samples' factors to be put in? */
 static inline bool sntk_pass_weighted(const sntk_network *net) {
   return net->options.activation == SNTK_EXP_NORMALIZED;
 }
 
-/* What a backend must pull back for J^T r: r itself, or with the samples' factors. Valid until the next call. */
-const double *sntk_pass_pull(const sntk_network *net, sntk_pass *pass, const double *r);
+/* f, and 1 - f and -1 - f, of one output of a sample from its sums; sums: NULL, or of a split pass, where [outputs] is
+ * of the positive neurons and [2 outputs] of the negative ones. */
+double sntk_pass_share(double t, double sum, const double *sums, int64_t outputs, double away[2]);
+
+/* What a backend must pull back for J^T r, of a chunk from sntk_pass_chunk: r itself, with the samples' factors, or
+ * split. centre: n numbers, which get c. Valid until the next call. */
+sntk_pull sntk_pass_pull(const sntk_network *net, sntk_pass *pass, const double *r, double scale, double *centre);
+
+/* J v without the output scale from a backend's raw sums (see sntk_backend.push; dot: n x rows): into out, n x p. */
+void sntk_pass_pushed(const sntk_network *net, const sntk_pass *pass, const double *dot, const double *mean,
+                      double *out);
 
 /* H of a stored network in float64 whatever its type: its change is far below what float32's rounding leaves. */
 sntk_status sntk_network_gram64(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,

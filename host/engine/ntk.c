@@ -33,14 +33,18 @@ typedef struct gram_walk {
   int64_t step;   /* columns */
   void *u[2];     /* slabs; a change has du and um in turn */
   double *matrix; /* backend memory, rows x rows */
-  double *f;      /* n: one output's means (trace) */
+  double *away;   /* n x 2: of one output (trace) */
+  double *sum;    /* n: normalizers, with the rows' powers of two in them */
+  int *exponent;  /* n */
 } gram_walk;
 
 static void walk_clear(sntk_context *ctx, gram_walk *w) {
   ctx->backend->free(ctx, w->u[0]);
   ctx->backend->free(ctx, w->u[1]);
   ctx->backend->free(ctx, w->matrix);
-  free(w->f);
+  free(w->away);
+  free(w->sum);
+  free(w->exponent);
   *w = (gram_walk){0};
 }
 
@@ -79,14 +83,30 @@ static void plan_walk(const sntk_context *ctx, const sntk_neurons *shape, bool s
   sntk_plan_drop(plan, held);
 }
 
+/* The features of a sample whose softmax one neuron carries are as small as what the others have of it, and in float32
+ * their products would vanish: such rows are multiplied by a power of two, by way of their normalizers, until the end.
+ */
+static sntk_status scale_rows(sntk_context *ctx, const sntk_pass *pass, const double *sum, gram_walk *w) {
+  const int64_t n = pass->samples.count, p = pass->outputs;
+  SNTK_TRY(sntk_alloc(ctx, "normalizers", n, sizeof *w->sum, (void **)&w->sum));
+  SNTK_TRY(sntk_alloc(ctx, "normalizers", n, sizeof *w->exponent, (void **)&w->exponent));
+  for (int64_t i = 0; i < n; i++) {
+    double size = 0.0;
+    for (int64_t l = i * p; l < (i + 1) * p; l++) size = fmax(size, fmin(pass->away[2 * l], -pass->away[2 * l + 1]));
+    w->exponent[i] = size > 0.0 && size < 0.25 ? -ilogb(size) : 0;
+    w->sum[i] = ldexp(sum[i], -w->exponent[i]);
+  }
+  return SNTK_OK;
+}
+
 /* matrix += U U^T of a chunk. Where the backend multiplies one slab while it fills the next, two take turns. */
-static sntk_status add_chunk(sntk_context *ctx, const sntk_neurons *chunk, const sntk_pass *pass, const double *f,
+static sntk_status add_chunk(sntk_context *ctx, const sntk_neurons *chunk, const sntk_pass *pass, const double *away,
                              int64_t turn, gram_walk *w) {
   const sntk_backend *backend = ctx->backend;
-  if (backend->gram) return backend->gram(ctx, chunk, &pass->samples, pass->stats.max, pass->sum, f, w->matrix);
+  if (backend->gram) return backend->gram(ctx, chunk, &pass->samples, pass->stats.max, w->sum, away, w->matrix);
   void *u = w->u[turn % backend->feature_slabs];
   const int64_t columns = w->each * chunk->count;
-  SNTK_TRY(backend->features(ctx, chunk, &pass->samples, pass->stats.max, pass->sum, f, u, columns));
+  SNTK_TRY(backend->features(ctx, chunk, &pass->samples, pass->stats.max, w->sum, away, u, columns));
   return backend->gram_add(ctx, chunk->type, u, w->rows, columns, columns, w->matrix);
 }
 
@@ -97,13 +117,22 @@ static sntk_status add_traced(sntk_context *ctx, const sntk_neurons *chunk, cons
   one.outputs = 1;
   for (int64_t l = 0; l < pass->outputs; l++) {
     one.signs = chunk->signs + l * chunk->ld_signs;
-    for (int64_t i = 0; i < pass->samples.count; i++) w->f[i] = pass->f[i * pass->outputs + l];
-    SNTK_TRY(add_chunk(ctx, &one, pass, w->f, (*turn)++, w));
+    for (int64_t i = 0; i < pass->samples.count; i++)
+      memcpy(w->away + 2 * i, pass->away + 2 * (i * pass->outputs + l), 2 * sizeof *w->away);
+    SNTK_TRY(add_chunk(ctx, &one, pass, w->away, (*turn)++, w));
   }
   return SNTK_OK;
 }
 
-/* K o what was added, with the samples' factors, into host memory. */
+/* An entry of samples i <= j (either order of outputs gives the same bits) with their powers of two taken out and their
+ * factors put in: one after the other, for the product of two factors may underflow. */
+static double finished(const sntk_network *net, const sntk_pass *pass, const gram_walk *w, int64_t i, int64_t j,
+                       double entry) {
+  if (w->exponent[i] != 0 || w->exponent[j] != 0) entry = ldexp(entry, -w->exponent[i] - w->exponent[j]);
+  return sntk_pass_weighted(net) ? entry * pass->factor[i] * pass->factor[j] : entry;
+}
+
+/* K o what was added, finished, into host memory. */
 static sntk_status walk_finish(sntk_context *ctx, const sntk_network *net, const sntk_pass *pass, int64_t outputs,
                                gram_walk *w, double *gram) {
   const int64_t n = pass->samples.count;
@@ -111,18 +140,18 @@ static sntk_status walk_finish(sntk_context *ctx, const sntk_network *net, const
   SNTK_TRY(ctx->backend->download(ctx, gram, w->matrix, w->rows * w->rows * (int64_t)sizeof *gram));
   for (int64_t a = 0; a < w->rows; a++)
     for (int64_t b = 0; b < w->rows; b++) {
-      double *const entry = &gram[a * w->rows + b]; /* one factor after the other: their product may underflow */
+      double *const entry = &gram[a * w->rows + b];
+      const int64_t i = a % n < b % n ? a % n : b % n, j = a % n + b % n - i;
       const bool there = *entry != 0.0;
-      const int64_t i = a % n < b % n ? a % n : b % n, j = a % n + b % n - i; /* the same bits on either side */
-      if (sntk_pass_weighted(net)) *entry = *entry * pass->factor[i] * pass->factor[j];
-      if (a == b && there && !isnormal(*entry) && isfinite(*entry))
+      *entry = finished(net, pass, w, i, j, *entry);
+      if (a == b && there && !isnormal(*entry) && isfinite(*entry) && sntk_pass_weighted(net))
         return sntk_fail(ctx, SNTK_ERR_NUMERICAL,
                          "an entry of the Gram matrix, of sample %lld with itself, underflows; use a smaller sigma or "
                          "inputs nearer to norm 1",
-                         (long long)(a % n));
+                         (long long)i);
       if (!isfinite(*entry))
         return sntk_fail(ctx, SNTK_ERR_OVERFLOW,
-                         "an entry of the Gram matrix is not finite: use a smaller sigma or smaller weights, smaller "
+                         "an entry of the Gram matrix is not finite; use a smaller sigma or smaller weights, smaller "
                          "inputs%s",
                          net->v.type == SNTK_F32 ? ", or precision f64" : "");
     }
@@ -134,14 +163,15 @@ static sntk_status pass_gram(sntk_context *ctx, sntk_network *net, sntk_pass *pa
   gram_walk w;
   int64_t turn = 0;
   SNTK_TRY(walk_create(ctx, net, n * outputs, ctx->backend->gram ? 0 : ctx->backend->feature_slabs, &w));
-  sntk_status status = trace ? sntk_alloc(ctx, "outputs", n, sizeof *w.f, (void **)&w.f) : SNTK_OK;
+  sntk_status status = scale_rows(ctx, pass, pass->sum, &w);
+  if (status == SNTK_OK && trace) status = sntk_alloc(ctx, "outputs", 2 * n, sizeof *w.away, (void **)&w.away);
   for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += w.step) {
     sntk_neurons chunk;
     const int64_t b = net->v.count - at < w.step ? net->v.count - at : w.step;
     status = sntk_check_interrupt(ctx);
     if (status == SNTK_OK) status = sntk_network_chunk(ctx, net, at, b, &chunk);
     if (status == SNTK_OK)
-      status = trace ? add_traced(ctx, &chunk, pass, &turn, &w) : add_chunk(ctx, &chunk, pass, pass->f, turn++, &w);
+      status = trace ? add_traced(ctx, &chunk, pass, &turn, &w) : add_chunk(ctx, &chunk, pass, pass->away, turn++, &w);
     if (status == SNTK_OK) sntk_report_progress(ctx, "gram", at + b, net->v.count, NAN);
   }
   if (status == SNTK_OK) status = walk_finish(ctx, net, pass, outputs, &w, gram);
@@ -158,26 +188,31 @@ void sntk_plan_gram(const sntk_context *ctx, const sntk_neurons *shape, bool str
   sntk_neurons one = *shape;
   if (trace) one.outputs = 1;
   const int64_t rows = sntk_size_mul(samples, one.outputs);
-  if (trace) sntk_plan_brief(plan, samples, sizeof(double));
+  if (trace) sntk_plan_brief(plan, 2 * samples, sizeof(double));
   plan_walk(ctx, &one, streamed, samples, rows, ctx->backend->gram ? 0 : ctx->backend->feature_slabs, SNTK_WORK_GRAM,
             fresh, plan);
 }
 
-/* delta, f0 and df of every sample: n, n x p, n x p in `memory`. */
+/* delta, 1 - f0 and -1 - f0, and df of every sample: n, n x p x 2, n x p in `memory`. */
 static sntk_change change_of(const sntk_pass *pass, bool softmax, double *memory) {
-  const int64_t n = pass->samples.count, p = pass->outputs;
-  double *const delta = memory, *const f0 = memory + n, *const df = f0 + n * p;
+  const int64_t n = pass->samples.count, p = pass->outputs, rows = pass->rows;
+  double *const delta = memory, *const away0 = memory + n, *const df = away0 + 2 * n * p;
   for (int64_t i = 0; i < n && softmax; i++) {
-    delta[i] = pass->stats.sum[i] / pass->base.sum[i];
+    const double sum0 = pass->base.sum[i];
+    delta[i] = pass->stats.sum[i] / sum0;
     for (int64_t l = 0; l < p; l++) {
-      f0[i * p + l] = pass->base.t[i * p + l] / pass->base.sum[i];
-      df[i * p + l] = (pass->stats.t[i * p + l] / pass->base.sum[i] - f0[i * p + l] * delta[i]) / (1.0 + delta[i]);
+      const double *t0 = pass->base.t + i * rows + l, *t = pass->stats.t + i * rows + l;
+      double *const away = away0 + 2 * (i * p + l);
+      const double f0 = sntk_pass_share(*t0, sum0, pass->split ? t0 : NULL, p, away);
+      const double moved = pass->split ? away[0] * t[p] + away[1] * t[2 * p] : *t - f0 * pass->stats.sum[i];
+      df[i * p + l] = moved / sum0 / (1.0 + delta[i]);
     }
   }
   return (sntk_change){.max = pass->base.max,
                        .sum0 = pass->base.sum,
                        .delta = softmax ? delta : NULL,
-                       .f0 = softmax ? f0 : NULL,
+                       .away0 = softmax ? away0 : NULL,
+                       .away = softmax ? pass->away : NULL,
                        .df = softmax ? df : NULL};
 }
 
@@ -186,9 +221,11 @@ sntk_status sntk_pass_gram_change(sntk_context *ctx, sntk_network *net, sntk_pas
   const int64_t n = pass->samples.count, p = pass->outputs;
   double *memory;
   gram_walk w;
-  SNTK_TRY(sntk_alloc(ctx, "change of the outputs", sntk_size_mul(n, 1 + 2 * p), sizeof *memory, (void **)&memory));
-  const sntk_change c = change_of(pass, net->v.activation == SNTK_SOFTMAX, memory);
+  SNTK_TRY(sntk_alloc(ctx, "change of the outputs", sntk_size_mul(n, 1 + 3 * p), sizeof *memory, (void **)&memory));
+  sntk_change c = change_of(pass, net->v.activation == SNTK_SOFTMAX, memory);
   sntk_status status = walk_create(ctx, net, n * p, 2, &w);
+  if (status == SNTK_OK) status = scale_rows(ctx, pass, pass->base.sum, &w);
+  c.sum0 = w.sum;
   for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += w.step) {
     sntk_neurons chunk;
     const int64_t b = net->v.count - at < w.step ? net->v.count - at : w.step, columns = w.each * b;
@@ -299,7 +336,7 @@ static sntk_status part_of(sntk_context *ctx, const sntk_network *net, const snt
     const int64_t from = i < count ? first + i : other + i - count;
     part->stats.max[i] = whole->stats.max[from];
     part->sum[i] = whole->sum[from];
-    memcpy(part->f + i * p, whole->f + from * p, (size_t)p * sizeof *part->f);
+    memcpy(part->away + 2 * i * p, whole->away + 2 * from * p, (size_t)(2 * p) * sizeof *part->away);
   }
   return SNTK_OK;
 }

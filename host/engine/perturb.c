@@ -5,10 +5,10 @@
  * Goals Phi(D): 1/2 |dH|_F^2, dH = H(W0 + D) - H(W0), with N = dPhi/dH = dH; or -lambda_min(H(W0 + D)), with N = -v
  * v^T, v its unit eigenvector. H = C o (U U^T), C = K times the samples' factors. With M = C o N and V = 2 M U the
  * gradient with respect to the logits is, for exp, zbar_ir = sum_l V_(il)r U_(il)r. Softmax's normalizer and f couple
- * the neurons: with B_il = sqrt(m) sum_q V_(il)q S_iq and kappa_i = sum_l (g_il - f_il B_il), g_il = sum_q V_(il)q
- * U_(il)q = 2 sum_b N_(il)b H_(il)b, zbar_ir = sum_l V_(il)r U_(il)r - S_ir (sum_l A_lr B_il + kappa_i), whose second
- * part is the pull of r = -B, c = kappa. relu's features are piecewise constant: Phi has no gradient, and the ascent
- * follows that of steps smeared over |z_ir| < R |x_i|, the neurons that a move of R can carry across.
+ * the neurons: with B_il = sqrt(m) sum_q V_(il)q S_iq and kappa_i = sum_l g_il, g_il = sum_q V_(il)q U_(il)q = 2 sum_b
+ * N_(il)b H_(il)b, zbar_ir = sum_l V_(il)r U_(il)r - S_ir (sum_l (A_lr - f_il) B_il + kappa_i), whose second part is
+ * the pull of r = -B with kappa added to its c. relu's features are piecewise constant: Phi has no gradient, and the
+ * ascent follows that of steps smeared over |z_ir| < R |x_i|, the neurons that a move of R can carry across.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -338,7 +338,7 @@ static sntk_status couple(sntk_context *ctx, sntk_perturb *p, const double *matr
     sntk_neurons chunk;
     SNTK_TRY(sntk_check_interrupt(ctx));
     SNTK_TRY(sntk_network_chunk(ctx, p->net, at, p->net->v.count - at < step ? p->net->v.count - at : step, &chunk));
-    SNTK_TRY(ctx->backend->kernel_gradient(ctx, &chunk, &p->pass.samples, p->pass.stats.max, p->pass.sum, p->pass.f,
+    SNTK_TRY(ctx->backend->kernel_gradient(ctx, &chunk, &p->pass.samples, p->pass.stats.max, p->pass.sum, p->pass.away,
                                            c->band, matrix, NULL, 0, c->b));
   }
   for (int64_t i = 0; i < n; i++) {
@@ -346,7 +346,6 @@ static sntk_status couple(sntk_context *ctx, sntk_perturb *p, const double *matr
     for (int64_t l = 0; l < outputs; l++) {
       const int64_t row = (i + n * l) * size;
       for (int64_t b = row; b < row + size; b++) c->kappa[i] += 2.0 * p->weight[b] * (p->gram0[b] + p->change[b]);
-      c->kappa[i] -= p->pass.f[i * outputs + l] * c->b[i * outputs + l];
       c->b[i * outputs + l] *= -1.0;
     }
   }
@@ -372,30 +371,37 @@ static sntk_status receive(sntk_context *ctx, const sntk_perturb *p, const void 
 static sntk_status gradient_here(sntk_context *ctx, sntk_perturb *p, double radius, double *gradient) {
   const sntk_backend *backend = ctx->backend;
   const sntk_neurons *v = &p->net->v;
-  const int64_t n = p->samples, step = sntk_network_chunk_columns(p->net);
+  const int64_t n = p->samples, step = sntk_pass_columns(p->net, &p->pass);
   const int64_t bytes = sntk_size_mul(sntk_size_mul(v->dim, step), (int64_t)sntk_type_size(v->type));
   double *matrix = NULL, *memory = NULL;
   void *part = NULL, *host = NULL;
   sntk_status status = upload_weights_of_products(ctx, p, &matrix);
   if (status == SNTK_OK)
-    status = sntk_alloc(ctx, "couplings", sntk_size_add(order(p), 2 * n), sizeof *memory, (void **)&memory);
+    status = sntk_alloc(ctx, "couplings", sntk_size_add(order(p), 3 * n), sizeof *memory, (void **)&memory);
   if (status == SNTK_OK) status = backend->alloc(ctx, "gradient of a chunk", bytes, &part);
   if (status == SNTK_OK) status = sntk_alloc(ctx, "gradient of a chunk", bytes, 1, &host);
   couplings c = {
       .b = memory, .kappa = memory ? memory + order(p) : NULL, .band = memory ? memory + order(p) + n : NULL};
   if (status == SNTK_OK) status = couple(ctx, p, matrix, radius, &c);
-  const sntk_pull pull = {.scale = 1.0, .max = p->pass.stats.max, .sum = p->pass.sum, .r = c.b, .c = c.kappa};
+  sntk_pull pull = {0};
+  if (status == SNTK_OK && v->activation == SNTK_SOFTMAX) {
+    double *const centre = memory + order(p) + 2 * n;
+    pull = sntk_pass_pull(p->net, &p->pass, c.b, 1.0, centre);
+    for (int64_t i = 0; i < n; i++) centre[i] += c.kappa[i];
+  }
   for (int64_t at = 0; at < v->count && status == SNTK_OK; at += step) {
     sntk_neurons chunk;
     const int64_t b = v->count - at < step ? v->count - at : step;
     status = sntk_check_interrupt(ctx);
     if (status == SNTK_OK) status = sntk_network_chunk(ctx, p->net, at, b, &chunk);
     if (status == SNTK_OK)
-      status = backend->kernel_gradient(ctx, &chunk, &p->pass.samples, p->pass.stats.max, p->pass.sum, p->pass.f,
+      status = backend->kernel_gradient(ctx, &chunk, &p->pass.samples, p->pass.stats.max, p->pass.sum, p->pass.away,
                                         c.band, matrix, part, b, NULL);
     if (status == SNTK_OK) status = receive(ctx, p, part, at, b, false, host, gradient);
     if (status != SNTK_OK || v->activation != SNTK_SOFTMAX) continue;
-    status = backend->gradient(ctx, &chunk, &p->pass.samples, &pull, (void *const[2]){part, NULL}, b);
+    status = sntk_pass_chunk(ctx, p->net, &p->pass, at, b, &chunk);
+    if (status == SNTK_OK)
+      status = backend->gradient(ctx, &chunk, &p->pass.samples, &pull, (void *const[2]){part, NULL}, b);
     if (status == SNTK_OK) status = receive(ctx, p, part, at, b, true, host, gradient);
   }
   free(host);

@@ -18,28 +18,23 @@
 enum { MAX_KRYLOV = 60 };
 static const double RESIDUAL = 1e-6; /* relative; eta needs no more */
 
-/* out = J (J^T u), both n x p. */
+/* out = J (J^T u), both n x p. work: n x (2 + rows) */
 static sntk_status apply(sntk_context *ctx, sntk_network *net, sntk_pass *pass, void *const direction[2], int64_t step,
-                         const double *u, double *c, double *mean, double *out) {
-  const int64_t n = pass->samples.count, p = pass->outputs;
-  const sntk_pull pull = {
-      .scale = net->scale, .max = pass->stats.max, .sum = pass->sum, .r = sntk_pass_pull(net, pass, u), .c = c};
-  sntk_pass_centre(net, pass, u, c);
-  memset(out, 0, (size_t)(n * p) * sizeof *out);
-  memset(mean, 0, (size_t)n * sizeof *mean);
+                         const double *u, double *work, double *out) {
+  const int64_t n = pass->samples.count, size = n * pass->outputs;
+  double *const mean = work + n, *const dot = mean + n;
+  const sntk_pull pull = sntk_pass_pull(net, pass, u, net->scale, work);
+  memset(mean, 0, (size_t)(n * (1 + pass->rows)) * sizeof *mean);
   for (int64_t at = 0; at < net->v.count; at += step) {
     sntk_neurons chunk;
     SNTK_TRY(sntk_check_interrupt(ctx));
-    SNTK_TRY(sntk_network_chunk(ctx, net, at, net->v.count - at < step ? net->v.count - at : step, &chunk));
+    SNTK_TRY(sntk_pass_chunk(ctx, net, pass, at, net->v.count - at < step ? net->v.count - at : step, &chunk));
     SNTK_TRY(ctx->backend->gradient(ctx, &chunk, &pass->samples, &pull, direction, chunk.count));
     SNTK_TRY(ctx->backend->push(ctx, &chunk, &pass->samples, pass->stats.max, pass->sum,
-                                (const void *const[2]){direction[0], direction[1]}, chunk.count, out, mean));
+                                (const void *const[2]){direction[0], direction[1]}, chunk.count, dot, mean));
   }
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t l = 0; l < p; l++) {
-      const double centred = net->v.activation == SNTK_SOFTMAX ? pass->f[i * p + l] * mean[i] : 0.0;
-      out[i * p + l] = net->scale * pass->factor[i] * (out[i * p + l] - centred);
-    }
+  sntk_pass_pushed(net, pass, dot, mean, out);
+  for (int64_t j = 0; j < size; j++) out[j] *= net->scale;
   return SNTK_OK;
 }
 
@@ -95,7 +90,7 @@ sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_p
                                     double *bound) {
   const int64_t n = pass->samples.count, p = pass->outputs, size = n * p;
   const int most = size < MAX_KRYLOV ? (int)size : MAX_KRYLOV;
-  const int64_t step = sntk_network_chunk_columns(net);
+  const int64_t step = sntk_pass_columns(net, pass);
   const int64_t direction_bytes = sntk_size_mul(step * net->v.dim, (int64_t)sntk_type_size(net->v.type));
   double *krylov = NULL, *work = NULL;
   void *direction[2] = {NULL, NULL};
@@ -104,7 +99,8 @@ sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_p
   *bound = 0.0;
   sntk_status status =
       sntk_alloc(ctx, "Krylov vectors", sntk_size_mul(size, most + 1), sizeof *krylov, (void **)&krylov);
-  if (status == SNTK_OK) status = sntk_alloc(ctx, "work space for eta", 2 * n, sizeof *work, (void **)&work);
+  if (status == SNTK_OK)
+    status = sntk_alloc(ctx, "work space for eta", sntk_size_mul(n, 2 + pass->rows), sizeof *work, (void **)&work);
   for (int h = 0; h < (net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1) && status == SNTK_OK; h++)
     status = ctx->backend->alloc(ctx, "directions", direction_bytes, &direction[h]);
   if (status != SNTK_OK) goto cleanup;
@@ -114,7 +110,7 @@ sntk_status sntk_pass_jj_lambda_max(sntk_context *ctx, sntk_network *net, sntk_p
   for (int64_t j = 0; j < size; j++) krylov[j] /= norm;
   for (int k = 0; k < most; k++) {
     double *q = krylov + k * size, *next = krylov + (k + 1) * size;
-    status = apply(ctx, net, pass, direction, step, q, work, work + n, next);
+    status = apply(ctx, net, pass, direction, step, q, work, next);
     if (status != SNTK_OK) goto cleanup;
     alpha[k] = sntk_dot(q, next, size);
     for (int twice = 0; twice < 2; twice++)

@@ -55,6 +55,7 @@ typedef struct problem {
   double *r, *c, *v;                    /* n x p, n, d x m */
   double scale;
   double *max, *sum, *t, *f;                  /* ref at the weights */
+  double *away;                               /* n x p x 2: 1 - f and -1 - f */
   double *base_max, *base_sum, *base_t;       /* ref at the base */
   double *fixed;                              /* the maximum that slopes are taken against */
   double *whole;                              /* the normalizer against that maximum */
@@ -243,13 +244,15 @@ static void solve(sntk_context *ref, problem *q) {
     for (int64_t l = 0; l < p; l++) {
       q->f[i * p + l] = softmax ? q->t[i * p + l] / q->sum[i] : q->t[i * p + l];
       if (softmax) q->c[i] += q->r[i * p + l] * q->f[i * p + l];
+      q->away[2 * (i * p + l)] = 1.0 - q->f[i * p + l];
+      q->away[2 * (i * p + l) + 1] = -1.0 - q->f[i * p + l];
     }
   }
   const sntk_pull pull = {.scale = q->scale, .max = q->max, .sum = q->sum, .r = q->r, .c = q->c};
   assert_ok(ref, backend->gradient(ref, &v, &samples, &pull, (void *const[2]){q->gradient, NULL}, m));
   assert_ok(ref,
             backend->push(ref, &v, &samples, q->max, q->sum, (const void *const[2]){q->v, NULL}, m, q->dot, q->mean));
-  assert_ok(ref, backend->features(ref, &v, &samples, q->max, q->sum, q->f, q->u, m));
+  assert_ok(ref, backend->features(ref, &v, &samples, q->max, q->sum, q->away, q->u, m));
   if (q->gram) {
     assert_ok(ref, backend->gram_add(ref, SNTK_F64, q->u, n * p, m, m, q->gram));
     assert_ok(ref, backend->gram_finish(ref, &samples, p, q->gram));
@@ -287,6 +290,7 @@ static problem *make_problem(sntk_context *ref, arithmetic rounding, shape s, sn
   q->gradient_bound = reals(s.d * q->m);
   double **const of_np[] = {&q->r, &q->t, &q->f, &q->base_t, &q->dot};
   for (int64_t j = 0; j < LENGTH(of_np); j++) *of_np[j] = reals(np);
+  q->away = reals(2 * np);
   double **const of_n[] = {&q->c,         &q->max,       &q->sum,     &q->base_max,     &q->base_sum,
                            &q->fixed,     &q->whole,     &q->mean,    &q->x_norm,       &q->logit_error,
                            &q->exp_error, &q->sum_bound, &q->t_bound, &q->change_bound, &q->base_bound};
@@ -603,7 +607,7 @@ static void check_features(sntk_context *ctx, const problem *q, const sntk_neuro
   const double u = eps_of(q->type);
   const bool softmax = q->activation == SNTK_SOFTMAX;
   void *features = device_matrix(ctx, q->type, NULL, rows, m, q->s.pad);
-  assert_ok(ctx, ctx->backend->features(ctx, v, s, q->fixed, q->whole, q->f, features, ld));
+  assert_ok(ctx, ctx->backend->features(ctx, v, s, q->fixed, q->whole, q->away, features, ld));
   const void *host = fetch_matrix(ctx, q->type, features, rows, m, q->s.pad);
   for (int64_t row = 0; row < rows; row++) {
     const int64_t i = row % n, l = row / n;
@@ -628,7 +632,7 @@ static void check_gram(sntk_context *ctx, const problem *q, const sntk_neurons *
   int turn = 0;
   for (int64_t at = 0; at < q->s.count; at += step, turn = 1 - turn) {
     const sntk_neurons part = sntk_neurons_slice(v, at, q->s.count - at < step ? q->s.count - at : step);
-    assert_ok(ctx, ctx->backend->features(ctx, &part, s, q->fixed, q->whole, q->f, slab[turn], ld));
+    assert_ok(ctx, ctx->backend->features(ctx, &part, s, q->fixed, q->whole, q->away, slab[turn], ld));
     assert_ok(ctx, ctx->backend->gram_add(ctx, q->type, slab[turn], rows, each * part.count, ld, gram));
   }
   assert_ok(ctx, ctx->backend->gram_finish(ctx, s, p, gram));

@@ -43,6 +43,7 @@ typedef struct problem {
   double *r, *c, *v;                    /* n x p, n, d x m */
   double scale;
   double *max, *sum, *t, *f;                  /* ref at the weights */
+  double *away;                               /* n x p x 2: 1 - f and -1 - f */
   double *base_max, *base_sum, *base_t;       /* ref at the base */
   double *fixed;                              /* the maximum that slopes are taken against */
   double *whole;                              /* the normalizer against that maximum */
@@ -182,13 +183,15 @@ static void solve(sntk_context *ref, problem *q) {
     for (int64_t l = 0; l < p; l++) {
       q->f[i * p + l] = softmax ? q->t[i * p + l] / q->sum[i] : q->t[i * p + l];
       if (softmax) q->c[i] += q->r[i * p + l] * q->f[i * p + l];
+      q->away[2 * (i * p + l)] = 1.0 - q->f[i * p + l];
+      q->away[2 * (i * p + l) + 1] = -1.0 - q->f[i * p + l];
     }
   }
   const sntk_pull pull = {.scale = q->scale, .max = q->max, .sum = q->sum, .r = q->r, .c = q->c};
   assert_ok(ref, backend->gradient(ref, &v, &samples, &pull, (void *const[2]){q->gradient, NULL}, m));
   assert_ok(ref,
             backend->push(ref, &v, &samples, q->max, q->sum, (const void *const[2]){q->v, NULL}, m, q->dot, q->mean));
-  assert_ok(ref, backend->features(ref, &v, &samples, q->max, q->sum, q->f, q->u, m));
+  assert_ok(ref, backend->features(ref, &v, &samples, q->max, q->sum, q->away, q->u, m));
   if (q->gram) {
     assert_ok(ref, backend->gram_add(ref, SNTK_F64, q->u, n * p, m, m, q->gram));
     assert_ok(ref, backend->gram_finish(ref, &samples, p, q->gram));
@@ -261,6 +264,7 @@ static problem *make_problem(sntk_context *ref, shape s, sntk_activation activat
   q->gradient_bound = reals(s.d * q->m);
   double **const of_np[] = {&q->r, &q->t, &q->f, &q->base_t, &q->dot};
   for (int64_t j = 0; j < LENGTH(of_np); j++) *of_np[j] = reals(np);
+  q->away = reals(2 * np);
   double **const of_n[] = {&q->c,      &q->max,       &q->sum,     &q->base_max,     &q->base_sum,
                            &q->fixed,  &q->whole,     &q->mean,    &q->logit_error,  &q->exp_error,
                            &q->x_norm, &q->sum_bound, &q->t_bound, &q->change_bound, &q->base_bound};
@@ -442,7 +446,7 @@ static void check_features_and_gram(sntk_context *ctx, const problem *q, const s
   const int64_t n = q->s.n, p = q->s.p, count = q->s.count, m = q->m, rows = n * p, ld = m + PAD;
   const double u = eps_of(q->type);
   void *features = padded(q->type, NULL, rows, m);
-  assert_ok(ctx, ctx->backend->features(ctx, v, s, q->fixed, q->whole, q->f, features, ld));
+  assert_ok(ctx, ctx->backend->features(ctx, v, s, q->fixed, q->whole, q->away, features, ld));
   for (int64_t row = 0; row < rows; row++) {
     const int64_t i = row % n, l = row / n;
     for (int64_t r = 0; r < m; r++) {
@@ -473,7 +477,7 @@ static void check_features_and_gram(sntk_context *ctx, const problem *q, const s
   const int64_t first = count / 3;
   for (int part = 0; part < 2; part++) {
     const sntk_neurons range = sntk_neurons_slice(v, part ? first : 0, part ? count - first : first);
-    if (range.count > 0) assert_ok(ctx, ctx->backend->gram(ctx, &range, s, q->fixed, q->whole, q->f, gram));
+    if (range.count > 0) assert_ok(ctx, ctx->backend->gram(ctx, &range, s, q->fixed, q->whole, q->away, gram));
   }
   assert_ok(ctx, ctx->backend->gram_finish(ctx, s, p, gram));
   for (int64_t a = 0; a < rows * rows; a++) assert_near(gram[a], q->gram[a], u * q->gram_bound[a]);
@@ -1025,8 +1029,8 @@ static void many_rows_of_the_gram_matrix(void **state) {
       const sntk_neurons v = cpu_view(q);
       const sntk_samples samples = cpu_samples(q);
       double *gram = reals(rows * rows), *again = reals(rows * rows), *exact = reals(rows * rows);
-      assert_ok(ctx, ctx->backend->gram(ctx, &v, &samples, q->fixed, q->whole, q->f, gram));
-      assert_ok(ctx, ctx->backend->gram(ctx, &v, &samples, q->fixed, q->whole, q->f, again));
+      assert_ok(ctx, ctx->backend->gram(ctx, &v, &samples, q->fixed, q->whole, q->away, gram));
+      assert_ok(ctx, ctx->backend->gram(ctx, &v, &samples, q->fixed, q->whole, q->away, again));
       assert_memory_equal(gram, again, (size_t)(rows * rows) * sizeof *gram); /* whoever took what */
       assert_ok(c->ref, c->ref->backend->gram_add(c->ref, SNTK_F64, q->u, rows, q->m, q->m, exact));
       for (int64_t i = 0; i < rows; i++)

@@ -251,7 +251,7 @@ static void check_kernel_gradient(sntk_context *ctx, const problem *q, const snt
     double *sums = reals(rows);
     for (int64_t j = 0; j < rows; j++) sums[j] = 0.5; /* results are added to what is there */
     assert_ok(ctx,
-              ctx->backend->kernel_gradient(ctx, v, s, q->fixed, q->whole, q->f, NULL, on_device, out, v->ld, sums));
+              ctx->backend->kernel_gradient(ctx, v, s, q->fixed, q->whole, q->away, NULL, on_device, out, v->ld, sums));
     digest(sums, rows * (int64_t)sizeof *sums);
     for (int64_t row = 0; row < rows; row++) {
       double expected = 0.5, bound = 1.0;
@@ -268,8 +268,8 @@ static void check_kernel_gradient(sntk_context *ctx, const problem *q, const snt
     for (int64_t k = 0; k < d; k++)
       for (int64_t r = 0; r < m; r++) assert_near(get(q->type, left, k * v->ld + r), SENTINEL, 0.0);
   }
-  assert_ok(ctx, ctx->backend->kernel_gradient(ctx, v, s, q->fixed, q->whole, q->f, relu ? band : NULL, on_device, out,
-                                               v->ld, NULL));
+  assert_ok(ctx, ctx->backend->kernel_gradient(ctx, v, s, q->fixed, q->whole, q->away, relu ? band : NULL, on_device,
+                                               out, v->ld, NULL));
   const void *host = fetch_matrix(ctx, q->type, out, d, m, q->s.pad);
   for (int64_t r = 0; r < m; r++)
     for (int64_t k = 0; k < d; k++) {

@@ -99,8 +99,9 @@ static void features_and_gram(void **state) {
     const sntk_backend *backend = f->ctx->backend;
     const int rows = N * e->outputs;
     use(f, e->activation, e->outputs);
-    double u[N * P * M], gram[N * P * N * P] = {0};
-    assert_ok(f->ctx, backend->features(f->ctx, &f->v, &f->s, e->max, e->sum, e->f, u, M));
+    double u[N * P * M], gram[N * P * N * P] = {0}, away[2 * N * P];
+    for (int j = 0; j < 2 * N * e->outputs; j++) away[j] = (j % 2 ? -1.0 : 1.0) - e->f[j / 2];
+    assert_ok(f->ctx, backend->features(f->ctx, &f->v, &f->s, e->max, e->sum, away, u, M));
     check("features", u, e->features, rows * M);
     /* in two slabs of columns */
     assert_ok(f->ctx, backend->gram_add(f->ctx, SNTK_F64, u, rows, 3, M, gram));

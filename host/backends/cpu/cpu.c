@@ -378,12 +378,12 @@ static sntk_status cpu_push(sntk_context *ctx, const sntk_neurons *v, const sntk
 /* ---- the Gram matrix ---- */
 
 static sntk_status cpu_features(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
-                                const double *sum, const double *f, void *u, int64_t ld) {
+                                const double *sum, const double *away, void *u, int64_t ld) {
   sntk_cpu_share *shares;
   int count;
   SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
 #pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
-  for (int i = 0; i < count; i++) passes_of(ctx, v->type)->features(&shares[i], max, sum, f, u, ld);
+  for (int i = 0; i < count; i++) passes_of(ctx, v->type)->features(&shares[i], max, sum, away, u, ld);
   return SNTK_OK;
 }
 
@@ -493,14 +493,14 @@ static int64_t library_columns(const sntk_neurons *v, int64_t rows, int64_t each
 
 /* U U^T by way of a slab of U and the matrix library: where vectors are too short for products of our own. */
 static sntk_status multiply_by_library(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
-                                       const double *max, const double *sum, const double *f, double *gram) {
+                                       const double *max, const double *sum, const double *away, double *gram) {
   const int64_t rows = s->count * v->outputs, each = halves(v), columns = library_columns(v, rows, each);
   void *u;
   SNTK_TRY(scratch(ctx, SCRATCH_PANELS, sntk_size_mul(rows, each * columns), sntk_type_size(v->type), &u));
   for (int64_t at = 0; at < v->count; at += columns) {
     const int64_t here = v->count - at < columns ? v->count - at : columns;
     const sntk_neurons slab = sntk_neurons_slice(v, at, here);
-    SNTK_TRY(cpu_features(ctx, &slab, s, max, sum, f, u, each * here));
+    SNTK_TRY(cpu_features(ctx, &slab, s, max, sum, away, u, each * here));
     SNTK_TRY(cpu_gram_add(ctx, v->type, u, rows, each * here, each * here, gram));
   }
   return SNTK_OK;
@@ -509,14 +509,14 @@ static sntk_status multiply_by_library(sntk_context *ctx, const sntk_neurons *v,
 /* Slab by slab of columns: panels of features, small enough for a cache, then their products. Where memory allows, each
  * thread has its own columns, panels and products, so that nothing passes between caches. */
 static sntk_status cpu_gram(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
-                            const double *sum, const double *f, double *gram) {
+                            const double *sum, const double *away, double *gram) {
   const sntk_cpu_passes *passes = passes_of(ctx, v->type);
   gram_shape g = shape_of_gram(ctx, v->type, s->count, v->outputs, halves(v), v->count);
   sntk_cpu_share *shares;
   char *panels, *products;
   void *inputs;
   int count;
-  if (!passes->gram_row) return multiply_by_library(ctx, v, s, max, sum, f, gram);
+  if (!passes->gram_row) return multiply_by_library(ctx, v, s, max, sum, away, gram);
   SNTK_TRY(cut(ctx, v->type, v, s, &shares, &count));
   if (g.groups > count) g.groups = count;
   SNTK_TRY(scratch(ctx, SCRATCH_PANELS, g.groups, (size_t)g.panel_bytes, (void **)&panels));
@@ -526,7 +526,7 @@ static sntk_status cpu_gram(sntk_context *ctx, const sntk_neurons *v, const sntk
   memset(products, 0, (size_t)(g.product_bytes * g.groups));
   /* OpenMP may give fewer threads than were asked for: shares are given out, not assumed. */
 #pragma omp parallel for num_threads(count) schedule(static, 1) if (count > 1)
-  for (int i = 0; i < count; i++) passes->gram_ready(&shares[i], max, sum, f);
+  for (int i = 0; i < count; i++) passes->gram_ready(&shares[i], max, sum, away);
 #pragma omp parallel for num_threads(count) schedule(static) if (count > 1)
   for (int64_t panel = 0; panel < g.sample_panels; panel++) passes->gram_inputs(&shares[0], panel, inputs);
   if (g.groups == count) {
@@ -597,13 +597,13 @@ typedef struct pull_slab {
 
 /* sums_il += sum_j v_(il)j sqrt(m) S_ij: sqrt(m) S are the features of one output without mean and of signs +1. */
 static sntk_status slab_sums(sntk_context *ctx, const sntk_neurons *part, const sntk_samples *s, const double *max,
-                             const double *sum, const pull_slab *slab, const double *zeros, double *sums) {
+                             const double *sum, const pull_slab *slab, const double *units, double *sums) {
   const int64_t n = s->count, p = part->outputs, b = part->count;
   sntk_neurons positive = *part;
   positive.outputs = 1;
   positive.signs = slab->ones;
   positive.ld_signs = b;
-  SNTK_TRY(cpu_features(ctx, &positive, s, max, sum, zeros, slab->t, b));
+  SNTK_TRY(cpu_features(ctx, &positive, s, max, sum, units, slab->t, b));
 #pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(n * p * b))
   for (int64_t row = 0; row < n * p; row++) {
     const int64_t i = row % n, l = row / n;
@@ -642,17 +642,17 @@ static void slab_pull(const sntk_context *ctx, const sntk_neurons *part, const s
 }
 
 static sntk_status cpu_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
-                                       const double *max, const double *sum, const double *f, const double *band,
+                                       const double *max, const double *sum, const double *away, const double *band,
                                        const double *matrix, void *out, int64_t ld, double *sums) {
   const int64_t n = s->count, rows = n * v->outputs, size = (int64_t)sntk_type_size(v->type);
   pull_slab slab = {.columns = library_columns(v, rows, 1)};
-  double *zeros;
+  double *units; /* A - f without f */
   char *memory;
   void *m;
-  SNTK_TRY(scratch(ctx, SCRATCH_SUMS, n, sizeof *zeros, (void **)&zeros));
+  SNTK_TRY(scratch(ctx, SCRATCH_SUMS, 2 * n, sizeof *units, (void **)&units));
   SNTK_TRY(scratch(ctx, SCRATCH_PANELS, sntk_size_mul(slab.columns, (2 * rows + n) * size + 1), 1, (void **)&memory));
   SNTK_TRY(scratch(ctx, SCRATCH_GRAM, sntk_size_mul(rows, rows), (size_t)size, &m));
-  memset(zeros, 0, (size_t)n * sizeof *zeros);
+  for (int64_t i = 0; i < 2 * n; i++) units[i] = i % 2 ? -1.0 : 1.0;
   for (int64_t j = 0; j < rows * rows; j++) set_element(m, j, v->type, matrix[j]);
   slab.u = memory;
   slab.v = memory + rows * slab.columns * size;
@@ -662,10 +662,10 @@ static sntk_status cpu_kernel_gradient(sntk_context *ctx, const sntk_neurons *v,
   for (int64_t at = 0; at < v->count; at += slab.columns) {
     const int64_t b = v->count - at < slab.columns ? v->count - at : slab.columns;
     const sntk_neurons part = sntk_neurons_slice(v, at, b);
-    SNTK_TRY(cpu_features(ctx, &part, s, max, sum, f, slab.u, b));
+    SNTK_TRY(cpu_features(ctx, &part, s, max, sum, away, slab.u, b));
     multiply(v->type, CblasNoTrans, rows, b, rows, 2.0, m, rows, slab.u, b, false, slab.v, b);
     if (sums) {
-      SNTK_TRY(slab_sums(ctx, &part, s, max, sum, &slab, zeros, sums));
+      SNTK_TRY(slab_sums(ctx, &part, s, max, sum, &slab, units, sums));
       continue;
     }
     slab_pull(ctx, &part, s, band, &slab);

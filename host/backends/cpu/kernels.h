@@ -43,7 +43,8 @@ typedef struct sntk_cpu_passes {
   void (*push)(sntk_cpu_share *share, const double *max, const void *const direction[2], int64_t ld, double *dot,
                double *mean);
   /* Feature rows, see sntk_backend.features; u points to the row's column 0 of v. */
-  void (*features)(sntk_cpu_share *share, const double *max, const double *sum, const double *f, void *u, int64_t ld);
+  void (*features)(sntk_cpu_share *share, const double *max, const double *sum, const double *away, void *u,
+                   int64_t ld);
   /* The features' change, see sntk_backend.feature_change; du and um point to the rows' column 0 of v. */
   void (*feature_change)(sntk_cpu_share *share, const sntk_change *change, void *du, void *um, int64_t ld);
 
@@ -53,7 +54,7 @@ typedef struct sntk_cpu_passes {
    * pair's second neuron follow at + count), and gram_row for each block row of the products (tile x tile blocks of the
    * lower triangle, row by row). gram_flush adds a block row to the matrix in float64. Any thread may take any panel or
    * row. */
-  void (*gram_ready)(sntk_cpu_share *share, const double *max, const double *sum, const double *f);
+  void (*gram_ready)(sntk_cpu_share *share, const double *max, const double *sum, const double *away);
   void (*gram_inputs)(const sntk_cpu_share *share, int64_t panel, void *inputs);
   void (*gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inputs, int64_t first, int64_t count,
                      void *panels, int64_t stride);

@@ -38,7 +38,7 @@ typedef struct FN(space) {
   REAL *gradient[2];             /* d x TILE */
   REAL *z, *d1, *d2, *ra, *dots; /* BLOCK x TILE: logits of base and shifts; R A or x . v1, and x . v2 */
   REAL *ref, *sum, *t;           /* of a block of samples: BLOCK, BLOCK x VL, BLOCK x ldt */
-  REAL *max, *c, *r;             /* n, n, n x p: the pull, ready to multiply */
+  REAL *max, *c, *r;             /* n, n, n x p (twice that for the Gram matrix): the pull, ready to multiply */
 } FN(space);
 
 static int64_t FN(padded)(int64_t count) { return sntk_size_mul(sntk_size_add(count, 15) / 16, 16); }
@@ -56,7 +56,8 @@ static int64_t FN(row_of_t)(int64_t p) {
 /* A chunk, at least a tile; or what gram_panel packs. */
 static int64_t FN(packed_reals)(int64_t d, int64_t p, int64_t ldt) {
   const int64_t tile = FN(tile_reals)(d, p, LAYERS, ldt), chunk = CHUNK_BYTES / (int64_t)sizeof(REAL);
-  const int64_t gram = sntk_size_add(sntk_size_mul(d, BLOCK), sntk_size_mul(p, TILE)), one = tile > gram ? tile : gram;
+  const int64_t gram = sntk_size_add(sntk_size_mul(d, BLOCK), sntk_size_mul(p, 2 * TILE));
+  const int64_t one = tile > gram ? tile : gram;
   return tile < 0 || gram < 0 ? -1 : FN(padded)(one > chunk ? one : chunk);
 }
 
@@ -67,7 +68,7 @@ static int64_t FN(work_bytes)(int64_t n, int64_t d, int64_t p) {
   reals = sntk_size_add(reals, 5 * BLOCK * TILE + BLOCK + BLOCK * VL);
   reals = sntk_size_add(reals, sntk_size_mul(ldt, BLOCK));
   reals = sntk_size_add(reals, sntk_size_mul(2, FN(padded)(n)));
-  reals = sntk_size_add(reals, FN(padded)(sntk_size_mul(n, p)));
+  reals = sntk_size_add(reals, FN(padded)(sntk_size_mul(n, sntk_size_mul(2, p))));
   const int64_t tiles = CHUNK_COLUMNS / TILE * (int64_t)sizeof(FN(tile));
   return sntk_size_add(sntk_size_add(sntk_size_mul(reals, sizeof(REAL)), tiles), 64);
 }
@@ -92,7 +93,7 @@ static FN(space) FN(space_of)(const sntk_cpu_share *share, int extra_layers) {
   w.t = at, at += BLOCK * ldt;
   w.max = at, at += FN(padded)(n);
   w.c = at, at += FN(padded)(n);
-  w.r = at, at += FN(padded)(n * p);
+  w.r = at, at += FN(padded)(2 * n * p);
   w.tiles = (FN(tile) *)(void *)at;
   for (int64_t tile = 0; tile < w.chunk; tile++) {
     REAL *memory = w.packed + tile * one;
@@ -642,7 +643,7 @@ static void FN(push)(sntk_cpu_share *share, const double *max, const void *const
 
 /* `factors`: what the slopes of each sample are multiplied by. */
 static void FN(block_features)(sntk_cpu_share *share, const FN(space) * w, const FN(tile) * tile, const REAL *factors,
-                               const double *f, int64_t i0, int64_t rows, REAL *u, int64_t ld) {
+                               const double *away, int64_t i0, int64_t rows, REAL *u, int64_t ld) {
   const bool softmax = share->v->activation == SNTK_SOFTMAX;
   FN(block_slopes)(share, w, tile, false, i0, rows);
   for (int64_t i = 0; i < rows; i++) {
@@ -652,11 +653,12 @@ static void FN(block_features)(sntk_cpu_share *share, const FN(space) * w, const
       FN(v) scaled[NV];
       for (int b = 0; b < NV; b++) scaled[b] = factor * FN(load)(s + b * VL);
       for (int64_t l = 0; l < w->p; l++) {
-        const FN(v) mean = FN(all)(softmax ? (REAL)f[(i0 + i) * w->p + l] : 0);
+        const double *by = away + 2 * ((i0 + i) * w->p + l);
+        const FN(v) plus = FN(all)(softmax ? (REAL)by[0] : 1), minus = FN(all)(softmax ? (REAL)by[1] : -1);
         FN(v) row[NV];
         for (int b = 0; b < NV; b++) {
           const FN(v) sign = FN(load)(tile->signs + l * TILE + b * VL);
-          row[b] = scaled[b] * ((h ? -sign : sign) - mean);
+          row[b] = scaled[b] * FN(positive)(h ? -sign : sign, plus, minus);
         }
         memcpy(u + (i0 + i + w->n * l) * ld + tile->at + (h ? share->v->count : 0), row,
                (size_t)tile->valid * sizeof(REAL));
@@ -665,7 +667,7 @@ static void FN(block_features)(sntk_cpu_share *share, const FN(space) * w, const
   }
 }
 
-static void FN(features)(sntk_cpu_share *share, const double *max, const double *sum, const double *f, void *u,
+static void FN(features)(sntk_cpu_share *share, const double *max, const double *sum, const double *away, void *u,
                          int64_t ld) {
   const FN(space) w = FN(space_of)(share, 0);
   const double root = sqrt((double)share->v->width);
@@ -678,7 +680,7 @@ static void FN(features)(sntk_cpu_share *share, const double *max, const double 
     for (int64_t i0 = 0; i0 < w.n; i0 += BLOCK)
       for (int64_t t = 0; t < tiles; t++) {
         w.tiles[t].unsafe = false;
-        FN(block_features)(share, &w, &w.tiles[t], w.c, f, i0, w.n - i0 < BLOCK ? w.n - i0 : BLOCK, u, ld);
+        FN(block_features)(share, &w, &w.tiles[t], w.c, away, i0, w.n - i0 < BLOCK ? w.n - i0 : BLOCK, u, ld);
       }
   }
 }
@@ -691,7 +693,7 @@ static void FN(block_change)(sntk_cpu_share *share, const FN(space) * w, const F
                              const sntk_change *change, int64_t i0, int64_t rows, REAL *du, REAL *um, int64_t ld) {
   const sntk_activation activation = share->v->activation;
   const bool softmax = activation == SNTK_SOFTMAX, relu = activation == SNTK_RELU;
-  const FN(v) half = FN(all)((REAL)0.5), unit = FN(all)(1), zero = FN(all)(0);
+  const FN(v) half = FN(all)((REAL)0.5), zero = FN(all)(0);
   FN(project)(share, w, tile, i0, rows);
   for (int64_t i = 0; i < rows; i++) {
     const int64_t sample = i0 + i;
@@ -713,14 +715,15 @@ static void FN(block_change)(sntk_cpu_share *share, const FN(space) * w, const F
       }
       for (int64_t l = 0; l < w->p; l++) {
         const int64_t il = sample * w->p + l;
-        const FN(v) f0 = FN(all)(softmax ? (REAL)change->f0[il] : 0);
+        const double *now = change->away + 2 * il, *before = change->away0 + 2 * il;
+        const FN(v) plus = FN(all)(softmax ? (REAL)now[0] : 1), minus = FN(all)(softmax ? (REAL)now[1] : -1);
+        const FN(v) plus0 = FN(all)(softmax ? (REAL)before[0] : 1), minus0 = FN(all)(softmax ? (REAL)before[1] : -1);
         const FN(v) df = FN(all)(softmax ? (REAL)change->df[il] : 0);
-        const FN(v) f = FN(all)(softmax ? (REAL)(change->f0[il] + change->df[il]) : 0);
         FN(v) row_du[NV], row_um[NV];
         for (int b = 0; b < NV; b++) {
-          const FN(v) a = FN(load)(tile->signs + l * TILE + b * VL), sign = a * (h ? -unit : unit);
-          row_du[b] = ds[b] * (sign - f) - s0[b] * df;
-          row_um[b] = s0[b] * (sign - f0) + half * row_du[b];
+          const FN(v) a = FN(load)(tile->signs + l * TILE + b * VL), sign = h ? -a : a;
+          row_du[b] = ds[b] * FN(positive)(sign, plus, minus) - s0[b] * df;
+          row_um[b] = s0[b] * FN(positive)(sign, plus0, minus0) + half * row_du[b];
         }
         const int64_t to = (sample + w->n * l) * ld + tile->at + (h ? share->v->count : 0);
         memcpy(du + to, row_du, (size_t)tile->valid * sizeof(REAL));
@@ -754,14 +757,14 @@ static void FN(feature_change)(sntk_cpu_share *share, const sntk_change *change,
 /* Features by panels of TILE rows (rows being i + n l): panel q holds u at (depth index) x TILE. So both operands of
  * U U^T are read in whole vectors, and lanes are samples: nothing is transposed. */
 
-static void FN(gram_ready)(sntk_cpu_share *share, const double *max, const double *sum, const double *f) {
+static void FN(gram_ready)(sntk_cpu_share *share, const double *max, const double *sum, const double *away) {
   const FN(space) w = FN(space_of)(share, 0);
   const bool softmax = share->v->activation == SNTK_SOFTMAX;
   const double root = sqrt((double)share->v->width);
   FN(ready_pull)(share, &w, max, NULL);
   for (int64_t i = 0; i < w.n; i++) {
     w.c[i] = (REAL)(softmax ? root * FN(correction)(share, &w, max, i) / sum[i] : 1.0 / root);
-    for (int64_t l = 0; l < w.p; l++) w.r[i * w.p + l] = softmax ? (REAL)f[i * w.p + l] : 0;
+    for (int64_t l = 2 * i * w.p; l < 2 * (i + 1) * w.p; l++) w.r[l] = softmax ? (REAL)away[l] : (REAL)(l % 2 ? -1 : 1);
   }
 }
 
@@ -792,18 +795,18 @@ static inline __attribute__((always_inline)) void FN(panel_slopes)(const FN(spac
     }
 }
 
-/* One output's features of a block of neurons at VL samples, into row index `row` ... of the panels. */
-static inline void FN(scatter)(const REAL *slopes, const REAL *signs, FN(v) mean, int64_t rows, int64_t row,
+/* One output's features of a block of neurons at VL samples, into row index `row` ... of the panels. by: what a neuron
+ * of a negative and of a positive sign is multiplied with. */
+static inline void FN(scatter)(const REAL *slopes, const int8_t *positive, const FN(v) by[2], int64_t rows, int64_t row,
                                int64_t valid, REAL *panels, int64_t stride) {
   if (valid == VL && row % VL == 0) {
     REAL *to = panels + row / TILE * stride * TILE + row % TILE;
-    for (int64_t r = 0; r < rows; r++)
-      FN(store)(to + r * TILE, FN(load)(slopes + r * TILE) * (FN(all)(signs[r]) - mean));
+    for (int64_t r = 0; r < rows; r++) FN(store)(to + r * TILE, FN(load)(slopes + r * TILE) * by[positive[r]]);
     return;
   }
   for (int64_t r = 0; r < rows; r++) {
     REAL u[VL];
-    const FN(v) value = FN(load)(slopes + r * TILE) * (FN(all)(signs[r]) - mean);
+    const FN(v) value = FN(load)(slopes + r * TILE) * by[positive[r]];
     memcpy(u, &value, sizeof u);
     for (int64_t j = 0; j < valid; j++) panels[((row + j) / TILE * stride + r) * TILE + (row + j) % TILE] = u[j];
   }
@@ -826,12 +829,13 @@ static void FN(gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inp
   const void *const layers[] = {v->base, v->shift[0], v->shift[1]};
   const REAL *x = (const REAL *)inputs + panel * w.d * TILE;
   REAL *const logits[] = {w.z, w.d1, w.d2}, *const weights = w.packed; /* d x BLOCK */
-  REAL *const means = w.packed + w.d * BLOCK;                          /* p x TILE */
+  REAL *const by = w.packed + w.d * BLOCK;                             /* p x 2 x TILE: negative, positive */
   const int64_t i0 = panel * TILE, lanes = w.n - i0 < TILE ? w.n - i0 : TILE;
   REAL max_lanes[TILE] = {0}, factor_lanes[TILE] = {0};
   FN(v) max[NV], factor[NV];
   for (int64_t l = 0; l < w.p; l++)
-    for (int64_t j = 0; j < TILE; j++) means[l * TILE + j] = j < lanes ? w.r[(i0 + j) * w.p + l] : 0;
+    for (int64_t j = 0; j < 2 * TILE; j++)
+      by[2 * l * TILE + j] = j % TILE < lanes ? w.r[2 * ((i0 + j % TILE) * w.p + l) + (j < TILE)] : 0;
   memcpy(max_lanes, w.max + i0, (size_t)lanes * sizeof(REAL));
   memcpy(factor_lanes, w.c + i0, (size_t)lanes * sizeof(REAL));
   memcpy(max, max_lanes, sizeof max);
@@ -865,11 +869,14 @@ static void FN(gram_panel)(sntk_cpu_share *share, int64_t panel, const void *inp
       for (int h = 0; h < w.halves; h++) {
         const REAL *slopes = layout == SNTK_LAYOUT_PLAIN ? w.z : h ? w.d2 : w.d1;
         const int8_t *from = v->signs + l * v->ld_signs + first + at;
-        REAL signs[BLOCK];
-        for (int64_t r = 0; r < rows; r++) signs[r] = (REAL)(h ? -from[r] : from[r]);
-        for (int64_t b = 0; b < lanes; b += VL) FN(scatter)
-        (slopes + b, signs, FN(load)(means + l * TILE + b), rows, i0 + b + w.n * l, lanes - b < VL ? lanes - b : VL,
-         (REAL *)panels + (at + h * count) * TILE, stride);
+        int8_t positive[BLOCK];
+        for (int64_t r = 0; r < rows; r++) positive[r] = (h ? -from[r] : from[r]) > 0;
+        for (int64_t b = 0; b < lanes; b += VL) {
+          const FN(v) either[2] = {FN(load)(by + 2 * l * TILE + b), FN(load)(by + (2 * l + 1) * TILE + b)};
+          FN(scatter)
+          (slopes + b, positive, either, rows, i0 + b + w.n * l, lanes - b < VL ? lanes - b : VL,
+           (REAL *)panels + (at + h * count) * TILE, stride);
+        }
       }
   }
 }

@@ -194,7 +194,7 @@ static sntk_status ref_push(sntk_context *ctx, const sntk_neurons *v, const sntk
 }
 
 static sntk_status ref_features(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s, const double *max,
-                                const double *sum, const double *f, void *u, int64_t ld) {
+                                const double *sum, const double *away, void *u, int64_t ld) {
   (void)ctx;
   double *rows = u;
   const double root = sqrt((double)v->width);
@@ -203,7 +203,7 @@ static sntk_status ref_features(sntk_context *ctx, const sntk_neurons *v, const 
       const double g = slope(v, logit(s, v, i, r), max, sum, i);
       for (int64_t l = 0; l < v->outputs; l++)
         rows[(i + s->count * l) * ld + r] = v->activation == SNTK_SOFTMAX
-                                                ? root * g * (sign(v, l, r) - f[i * v->outputs + l])
+                                                ? root * g * away[2 * (i * v->outputs + l) + (sign(v, l, r) < 0.0)]
                                                 : g * sign(v, l, r) / root;
     }
   return SNTK_OK;
@@ -229,7 +229,7 @@ static void weigh(int64_t rows, const double *matrix, const double *u, double *v
 }
 
 static sntk_status ref_kernel_gradient(sntk_context *ctx, const sntk_neurons *v, const sntk_samples *s,
-                                       const double *max, const double *sum, const double *f, const double *band,
+                                       const double *max, const double *sum, const double *away, const double *band,
                                        const double *matrix, void *out, int64_t ld, double *sums) {
   const int64_t n = s->count, p = v->outputs, rows = n * p;
   const double root = sqrt((double)v->width);
@@ -238,7 +238,7 @@ static sntk_status ref_kernel_gradient(sntk_context *ctx, const sntk_neurons *v,
   weighed = u + rows;
   for (int64_t r = 0; r < v->count; r++) {
     const sntk_neurons one = sntk_neurons_slice(v, r, 1);
-    const sntk_status status = ref_features(ctx, &one, s, max, sum, f, u, 1);
+    const sntk_status status = ref_features(ctx, &one, s, max, sum, away, u, 1);
     if (status != SNTK_OK) {
       free(u);
       return status;
