@@ -622,10 +622,20 @@ sntk_record *app_point(app *a, const app_problem *problem, const char *kind, con
   return point;
 }
 
-void app_point_dense(sntk_record *point, int64_t order, double lambda_max) {
-  sntk_record_text(point, "solver", "dense");
+double app_dense_error(const app *a, const app_problem *problem, int64_t width, double lambda_max) {
+  const double order = (double)problem->data->samples * (double)problem->network.outputs;
+  sntk_network_options wide = problem->network;
+  wide.width = width;
+  wide.precision = SNTK_F64;
   /* backward stability: eigenvalues of a matrix within about order eps |H|_2 of this one */
-  sntk_record_real(point, "lambda_min_error", (double)order * 0x1p-53 * lambda_max);
+  return lambda_max *
+         (order * 0x1p-53 + sntk_ntk_rounding(a->ctx, &wide, problem->data->inputs, problem->data->samples));
+}
+
+void app_point_dense(sntk_record *point, double lambda_min, double error) {
+  sntk_record_text(point, "solver", "dense");
+  sntk_record_real(point, "lambda_min_error", error);
+  sntk_record_bool(point, "lambda_min_resolved", lambda_min > error);
 }
 
 void app_point_fail(app *a, sntk_record *point) {

@@ -150,9 +150,11 @@ void app_result(app *a, const char *path, sntk_status written);
 /* Keys that every point has: kind, id, status, the network's and data's. NULL without memory, which the setters and
  * app_record take. Free with sntk_record_free. */
 sntk_record *app_point(app *a, const app_problem *problem, const char *kind, const char *id);
-/* How eigenvalues of a matrix of this order were found, by all of them, and how well lambda_min is known as its
- * eigenvalue. */
-void app_point_dense(sntk_record *point, int64_t order, double lambda_max);
+/* How far an eigenvalue of a float64 kernel of this width may be off where all of them were computed: by the solver, of
+ * size eps |H|_2, and by rounding of the matrix. */
+double app_dense_error(const app *a, const app_problem *problem, int64_t width, double lambda_max);
+/* How such eigenvalues were found, how well lambda_min is known, and whether that is enough to tell it from zero. */
+void app_point_dense(sntk_record *point, double lambda_min, double error);
 /* Marks a point as failed with the context's error text. */
 void app_point_fail(app *a, sntk_record *point);
 /* Is this a failure of one point's numbers, after which a sweep goes on? */

@@ -42,6 +42,7 @@ typedef struct kernels {
   sntk_form form;        /* it is kept in */
   sntk_status written;   /* why the file could not be, with its text */
   char why[SNTK_ERROR_CHARS];
+  char *limit_error; /* why there is no limit beside the finite kernel */
 } kernels;
 
 static void kernels_clear(kernels *k) {
@@ -49,6 +50,7 @@ static void kernels_clear(kernels *k) {
   free(k->infinite);
   free(k->spectrum.values);
   free(k->infinite_spectrum.values);
+  free(k->limit_error);
   *k = (kernels){0};
 }
 
@@ -243,7 +245,10 @@ static const char *memory_key(const app_problem *problem) {
 
 /* ---- spectra ---- */
 
-static sntk_status take_spectrum(app *a, const sntk_config *config, const double *matrix, int64_t size, spectrum *s) {
+/* off: how far rounding may have carried the matrix itself from what it stands for, in |.|_2 and as a share of it; its
+ * eigenvalues are off by as much (Weyl). */
+static sntk_status take_spectrum(app *a, const sntk_config *config, const double *matrix, int64_t size, double off,
+                                 spectrum *s) {
   if (!sntk_config_bool(config, "ntk.eigenvalues")) return SNTK_OK;
   s->count = size;
   if (by_lanczos(config, size)) {
@@ -256,6 +261,9 @@ static sntk_status take_spectrum(app *a, const sntk_config *config, const double
     /* backward stability: eigenvalues of a matrix within about size eps |H|_2 of this one */
     s->ends.min_error = s->ends.max_error = (double)size * 0x1p-53 * fmax(fabs(s->ends.min), fabs(s->ends.max));
   }
+  off *= fmax(fabs(s->ends.min), fabs(s->ends.max));
+  s->ends.min_error += off;
+  s->ends.max_error += off;
   s->known = true;
   return SNTK_OK;
 }
@@ -264,14 +272,18 @@ static sntk_status take_spectrum(app *a, const sntk_config *config, const double
 
 /* Adds |part - its limit|^2 and |limit|^2; row a of the part is sample a % rows, output a / rows. */
 typedef struct deviation {
-  double square, norm, limit;
+  long double square, norm, limit; /* where that type is wider, no square of a double overflows or vanishes in it */
 } deviation;
 
 static void add_difference(deviation *d, double value, double limit, double times) {
-  d->square += times * (value - limit) * (value - limit);
-  d->norm += times * value * value;
-  d->limit += times * limit * limit;
+  const long double v = value, by = (long double)value - (long double)limit, l = limit;
+  d->square += (long double)times * by * by;
+  d->norm += (long double)times * v * v;
+  d->limit += (long double)times * l * l;
 }
+
+static double norm_of(const deviation *d) { return (double)sqrtl(d->norm); }
+static double distance_of(const deviation *d) { return (double)sqrtl(d->square / d->limit); }
 
 /* Entry of the part at infinite width: H is block diagonal over the outputs; its trace is p times the block. */
 static double limit_at(const kernels *k, int64_t i, int64_t j) {
@@ -289,8 +301,8 @@ static void compare_with_infinite(kernels *k) {
       const double limit = k->part == PART_DIAGONAL ? limit_at(k, i, i) : limit_at(k, i, j);
       add_difference(&d, k->part == PART_DIAGONAL ? k->gram[i] : k->gram[i * k->size + j], limit, 1.0);
     }
-  k->norm = sqrt(d.norm);
-  k->distance = k->infinite ? sqrt(d.square / d.limit) : NAN;
+  k->norm = norm_of(&d);
+  k->distance = k->infinite ? distance_of(&d) : NAN;
 }
 
 /* Largest |H_ij - H_ji| / max |H|. */
@@ -302,6 +314,14 @@ static double symmetry_violation(const kernels *k) {
       difference = fmax(difference, fabs(k->gram[i * k->size + j] - k->gram[j * k->size + i]));
     }
   return largest > 0.0 ? difference / largest : 0.0;
+}
+
+/* A limit that overflows is no reason to do without the finite kernel, where there is one: the point says so. */
+static sntk_status lose_limit(app *a, kernels *k) {
+  k->limit_error = strdup(sntk_context_error(a->ctx));
+  free(k->infinite);
+  k->infinite = NULL;
+  return k->limit_error ? SNTK_OK : sntk_fail(a->ctx, SNTK_ERR_MEMORY, "no memory for an error's text");
 }
 
 /* Blocks go to the file one by one. */
@@ -352,7 +372,12 @@ static sntk_status take_block(void *user, const sntk_ntk_block *block) {
   double *limit = NULL;
   const double times = w->all && block->row != block->column ? 2.0 : 1.0;
   char name[64];
-  sntk_status status = w->infinite ? infinite_block(w, block, &limit) : SNTK_OK;
+  sntk_status status = w->infinite && !w->kernels->limit_error ? infinite_block(w, block, &limit) : SNTK_OK;
+  if (status == SNTK_ERR_OVERFLOW) {
+    status = lose_limit(w->a, w->kernels);
+    free(limit);
+    limit = NULL;
+  }
   for (int64_t i = 0; i < r * p && status == SNTK_OK; i++)
     for (int64_t j = 0; j < c * p; j++)
       add_difference(&w->deviation, block->values[i * c * p + j],
@@ -378,8 +403,8 @@ static sntk_status compute_blocks(app *a, const app_problem *problem, sntk_netwo
       .a = a, .file = file, .problem = problem, .infinite = wants_infinite(problem), .all = numbers == 0, .kernels = k};
   SNTK_TRY(sntk_ntk_blocks(a->ctx, net, problem->data->inputs, problem->data->samples,
                            sntk_config_int(problem->config, "ntk.block"), pairs, numbers / 2, take_block, &w));
-  k->norm = sqrt(w.deviation.norm);
-  k->distance = w.infinite ? sqrt(w.deviation.square / w.deviation.limit) : NAN;
+  k->norm = norm_of(&w.deviation);
+  k->distance = w.infinite && !k->limit_error ? distance_of(&w.deviation) : NAN;
   return SNTK_OK;
 }
 
@@ -398,13 +423,16 @@ static sntk_status compute_finite(app *a, const app_problem *problem, sntk_netwo
     SNTK_TRY(sntk_ntk_gram(a->ctx, net, inputs, n, k->gram));
   compare_with_infinite(k);
   if (k->part == PART_DIAGONAL) return SNTK_OK;
-  return take_spectrum(a, problem->config, k->gram, rows, &k->spectrum);
+  return take_spectrum(a, problem->config, k->gram, rows, sntk_ntk_rounding(a->ctx, &problem->network, inputs, n),
+                       &k->spectrum);
 }
 
-static sntk_status compute_infinite(app *a, const app_problem *problem, kernels *k) {
+/* An entry of the limit is right to 4 eps, and |H|_F is at most sqrt(n) |H|_2. */
+static double limit_rounding(int64_t n) { return 4.0 * 0x1p-53 * sqrt((double)n); }
+
+static sntk_status infinite_part(app *a, const app_problem *problem, kernels *k) {
   const int64_t n = k->block, d = problem->network.dim;
   const bool diagonal = k->part == PART_DIAGONAL;
-  if (!wants_infinite(problem) || k->part == PART_BLOCKS) return SNTK_OK;
   SNTK_TRY(sntk_alloc(a->ctx, "infinite-width kernel", diagonal ? n : sntk_size_mul(n, n), sizeof *k->infinite,
                       (void **)&k->infinite));
   for (int64_t i = 0; i < (diagonal ? n : 1); i++) /* a diagonal entry is the kernel of one sample */
@@ -412,19 +440,26 @@ static sntk_status compute_infinite(app *a, const app_problem *problem, kernels 
                                problem->data->inputs + i * d, diagonal ? 1 : n, d, k->infinite + i));
   if (diagonal) return SNTK_OK;
   for (int64_t j = 0; j < n * n && k->part == PART_TRACE; j++) k->infinite[j] *= (double)k->outputs;
-  return take_spectrum(a, problem->config, k->infinite, n, &k->infinite_spectrum);
+  return take_spectrum(a, problem->config, k->infinite, n, limit_rounding(n), &k->infinite_spectrum);
+}
+
+static sntk_status compute_infinite(app *a, const app_problem *problem, kernels *k) {
+  if (!wants_infinite(problem) || k->part == PART_BLOCKS) return SNTK_OK;
+  const sntk_status status = infinite_part(a, problem, k);
+  return status == SNTK_ERR_OVERFLOW && k->width > 0 ? lose_limit(a, k) : status;
 }
 
 /* ---- points ---- */
 
 static void add_spectrum(sntk_record *point, const char *suffix, const spectrum *s) {
   const sntk_extremes *e = &s->ends;
+  const bool resolved = e->min > e->min_error;
   const struct {
     const char *name;
     double value;
   } members[] = {{"lambda_min", e->min},
                  {"lambda_max", e->max},
-                 {"condition", e->min > 0.0 ? e->max / e->min : INFINITY},
+                 {"condition", resolved ? e->max / e->min : INFINITY}, /* null */
                  {"lambda_min_error", e->min_error},
                  {"lambda_max_error", e->max_error},
                  {"psd_violation", e->max > 0.0 ? fmax(0.0, -e->min) / e->max : 0.0}};
@@ -434,6 +469,8 @@ static void add_spectrum(sntk_record *point, const char *suffix, const spectrum 
     snprintf(key, sizeof key, "%s%s", members[i].name, suffix);
     sntk_record_real(point, key, members[i].value);
   }
+  snprintf(key, sizeof key, "lambda_min_resolved%s", suffix);
+  sntk_record_bool(point, key, resolved);
   snprintf(key, sizeof key, "solver%s", suffix);
   sntk_record_text(point, key, s->values ? "dense" : "lanczos");
 }
@@ -448,10 +485,13 @@ static sntk_record *make_point(app *a, const app_problem *problem, const char *k
     sntk_record_text(point, "matrix", sntk_config_text(problem->config, "ntk.matrix"));
     sntk_record_real(point, "gram_norm", k->norm);
   }
-  if (k->gram && k->part != PART_DIAGONAL) sntk_record_real(point, "symmetry_violation", symmetry_violation(k));
+  if (k->gram && !isnan(k->norm) && k->part != PART_DIAGONAL)
+    sntk_record_real(point, "symmetry_violation", symmetry_violation(k));
   add_spectrum(point, "", &k->spectrum);
   add_spectrum(point, "_infinite", &k->infinite_spectrum);
-  if (k->width > 0 && !isnan(k->distance)) sntk_record_real(point, "infinite_distance", k->distance);
+  if (k->width > 0 && (k->limit_error || !isnan(k->distance)))
+    sntk_record_real(point, "infinite_distance", k->distance);
+  if (k->limit_error) sntk_record_text(point, "infinite_error", k->limit_error);
   sntk_record_real(point, "ntk_seconds", seconds);
   return point;
 }
@@ -699,18 +739,39 @@ static sntk_status write_prefixes(app *a, sntk_h5 *file, const json_t *prefixes,
 
 /* ---- a point ---- */
 
+/* H of the network itself. */
+static sntk_status kernel_of_network(app *a, const app_problem *problem, sntk_h5 *file, kernels *k,
+                                     sntk_network **net) {
+  SNTK_TRY(sntk_network_create(a->ctx, &problem->network, net));
+  k->form = sntk_network_form(*net);
+  return k->part == PART_BLOCKS ? compute_blocks(a, problem, *net, file, k) : compute_finite(a, problem, *net, k);
+}
+
+/* The limit, the prefixes, the network. Without the limit the network comes first: where it overflows too, that is the
+ * failure, and no prefix is asked. */
+static sntk_status compute_all(app *a, const app_problem *problem, const char *id, sntk_h5 *file, kernels *k,
+                               json_t *prefixes, sntk_network **net) {
+  const bool keep = file && sntk_config_bool(problem->config, "save.prefixes");
+  sntk_status status = compute_infinite(a, problem, k);
+  const bool first = k->limit_error != NULL;
+  if (status == SNTK_OK && first) status = kernel_of_network(a, problem, file, k, net);
+  if (status == SNTK_ERR_OVERFLOW && first) {
+    sntk_fail(a->ctx, status, "%s", k->limit_error);
+    free(k->limit_error);
+    k->limit_error = NULL;
+  }
+  if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes"))
+    status = take_prefixes(a, problem, id, k, keep, prefixes);
+  if (status == SNTK_OK && !first && k->width > 0) status = kernel_of_network(a, problem, file, k, net);
+  return status;
+}
+
 /* Everything of one point; the file, where there is one, is open. */
 static sntk_status compute(app *a, const app_problem *problem, const char *id, sntk_h5 *file, kernels *k,
                            json_t *prefixes, sntk_record **point) {
   sntk_network *net = NULL;
   const double began = sntk_seconds();
-  sntk_status status = compute_infinite(a, problem, k);
-  if (status == SNTK_OK && sntk_config_bool(problem->config, "ntk.prefixes"))
-    status = take_prefixes(a, problem, id, k, file && sntk_config_bool(problem->config, "save.prefixes"), prefixes);
-  if (status == SNTK_OK && k->width > 0) status = sntk_network_create(a->ctx, &problem->network, &net);
-  if (status == SNTK_OK && net) k->form = sntk_network_form(net);
-  if (status == SNTK_OK && net)
-    status = k->part == PART_BLOCKS ? compute_blocks(a, problem, net, file, k) : compute_finite(a, problem, net, k);
+  sntk_status status = compute_all(a, problem, id, file, k, prefixes, &net);
   if (status == SNTK_OK || app_point_failure(status)) {
     *point = make_point(a, problem, "ntk", id, k, sntk_seconds() - began);
   }

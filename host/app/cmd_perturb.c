@@ -81,7 +81,7 @@ static sntk_record *point_of(moves *w, const char *kind, const char *id, directi
   sntk_record_text(point, "direction", direction_names[direction]);
   sntk_record_real(point, "lambda_min_initial", lambda_min);
   sntk_record_real(point, "lambda_max_initial", lambda_max);
-  app_point_dense(point, w->problem->data->samples * w->problem->network.outputs, lambda_max);
+  app_point_dense(point, lambda_min, app_dense_error(w->a, w->problem, w->problem->network.width, lambda_max));
   sntk_record_real(point, "gram_norm", norm);
   if (direction == DIRECTION_TRAINING && w->ready == (int)direction)
     sntk_record_real(point, "weight_movement", w->moved);
@@ -97,6 +97,18 @@ static sntk_status record(moves *w, sntk_record *point, sntk_status status) {
   app_progress_begin(a);
   sntk_record_free(point);
   return recorded;
+}
+
+/* lambda_min_error of a point is of both its lambda_min: the move's has the rounding of the kernel's change in it,
+ * which is computed in the network's precision. */
+static void add_error(const moves *w, sntk_record *point, const sntk_perturbation *f) {
+  const app_problem *problem = w->problem;
+  double lambda_min, lambda_max, norm;
+  sntk_perturb_kernel(w->perturb, &lambda_min, &lambda_max, &norm);
+  const double rounding =
+      sntk_ntk_rounding(w->a->ctx, &problem->network, problem->data->inputs, problem->data->samples);
+  app_point_dense(point, fmin(lambda_min, f->lambda_min),
+                  app_dense_error(w->a, problem, problem->network.width, lambda_max) + rounding * f->change);
 }
 
 static sntk_status radius_point(moves *w, direction_kind direction, double radius) {
@@ -129,6 +141,7 @@ static sntk_status radius_point(moves *w, direction_kind direction, double radiu
                      {"bound_share", f.change / bound}};
       for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         sntk_record_real(point, members[i].name, members[i].value);
+      if (status == SNTK_OK) add_error(w, point, &f);
       if (direction == DIRECTION_ADVERSARIAL) sntk_record_int(point, "ascents", ascents);
       sntk_record_real(point, "perturb_seconds", sntk_seconds() - began);
       status = record(w, point, status);
@@ -169,10 +182,9 @@ static double largest_radius(const app_problem *problem) {
 
 /* A kernel that is singular at W0 has no share of lambda_min to keep. */
 static sntk_status check_kernel(const moves *w) {
-  const double size = (double)w->problem->data->samples * (double)w->problem->network.outputs;
   double lambda_min, lambda_max, norm;
   sntk_perturb_kernel(w->perturb, &lambda_min, &lambda_max, &norm);
-  if (lambda_min > size * 0x1p-53 * lambda_max) return SNTK_OK;
+  if (lambda_min > app_dense_error(w->a, w->problem, w->problem->network.width, lambda_max)) return SNTK_OK;
   return sntk_fail(w->a->ctx, SNTK_ERR_NUMERICAL,
                    "H at W0 is singular to rounding (lambda_min %g, lambda_max %g): there is no convex region; use a "
                    "larger width or fewer samples",

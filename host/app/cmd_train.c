@@ -128,7 +128,7 @@ static void add_prediction(sntk_record *point, const char *which, const sntk_pre
   }
 }
 
-static void add_result(sntk_record *point, const app_problem *problem, const sntk_train_result *r) {
+static void add_result(const app *a, sntk_record *point, const app_problem *problem, const sntk_train_result *r) {
   sntk_record_text(point, "form", r->form == SNTK_FORM_PLAIN ? "plain" : "displacement");
   sntk_record_int(point, "steps", r->steps);
   sntk_record_bool(point, "converged", r->converged);
@@ -139,7 +139,7 @@ static void add_result(sntk_record *point, const app_problem *problem, const snt
   if (isfinite(r->lambda_min)) {
     sntk_record_real(point, "lambda_min", r->lambda_min);
     sntk_record_real(point, "lambda_max", r->lambda_max);
-    app_point_dense(point, problem->data->samples * problem->network.outputs, r->lambda_max);
+    app_point_dense(point, r->lambda_min, app_dense_error(a, problem, problem->network.width, r->lambda_max));
     const double q = sntk_kernel_scale(problem->network.activation, problem->network.scale, problem->network.width);
     sntk_record_real(point, "eta_q_lambda", r->eta * q * r->lambda_min);
   }
@@ -191,7 +191,7 @@ sntk_status app_train_point(app *a, const sntk_config *config, const char *id, c
     const bool failed = app_point_failure(status);
     if (status == SNTK_OK || failed) {
       *point = app_point(a, &problem, "train", id);
-      add_result(*point, &problem, &result);
+      add_result(a, *point, &problem, &result);
       if (failed) app_point_fail(a, *point);
     }
     char kept[SNTK_ERROR_CHARS];

@@ -42,7 +42,7 @@ static sntk_record *trial_point(app *a, const app_problem *problem, const char *
   sntk_record_real(point, "eta_q_lambda", t->eta_q_lambda);
   sntk_record_real(point, "lambda_min", t->lambda);
   sntk_record_real(point, "lambda_max", t->lambda_max);
-  app_point_dense(point, problem->data->samples * problem->network.outputs, t->lambda_max);
+  app_point_dense(point, t->lambda, app_dense_error(a, problem, t->width, t->lambda_max));
   sntk_record_real(point, "lambda_min_final", t->lambda_final);
   sntk_record_real(point, "weight_movement", t->weight_movement);
   sntk_record_real(point, "kernel_drift", t->kernel_drift);

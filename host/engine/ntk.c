@@ -284,6 +284,22 @@ int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *o, i
   return sntk_plan_bytes(&plan);
 }
 
+double sntk_ntk_rounding(const sntk_context *ctx, const sntk_network_options *o, const double *inputs,
+                         int64_t samples) {
+  if (!ctx || !ctx->backend || !o || !inputs || samples < 1 || o->dim < 1 || o->width < 1) return NAN;
+  const bool narrow = ctx->backend->precision(ctx, o->precision) == SNTK_F32;
+  const int64_t d = o->dim, m = o->width;
+  double input = 0.0, weight = o->weights ? 0.0 : o->sigma * sqrt((double)d);
+  for (int64_t i = 0; i < samples; i++) input = fmax(input, sntk_norm(inputs + i * d, d));
+  for (int64_t r = 0; r < m && o->weights; r++) {
+    double norm = 0.0;
+    for (int64_t k = 0; k < d; k++) norm = hypot(norm, o->weights[k * m + r]);
+    weight = fmax(weight, norm);
+  }
+  const double sums = narrow ? 0.0 : sqrt((double)m) / 8.0;
+  return 8.0 * (narrow ? 0x1p-24 : 0x1p-53) * (1.0 + input * weight + sums);
+}
+
 sntk_status sntk_network_gram64(sntk_context *ctx, sntk_network *net, const double *inputs, int64_t samples,
                                 double *gram) {
   if (net->v.type == SNTK_F64) return sntk_ntk_gram(ctx, net, inputs, samples, gram);

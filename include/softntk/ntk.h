@@ -34,6 +34,20 @@ SNTK_API sntk_status sntk_ntk_gram(sntk_context *ctx, sntk_network *net, const d
                                    double *gram);
 
 /**
+ * @brief What rounding may have done to H: |H as computed - H|_2 <= this times |H|_2, and for each eigenvalue as much.
+ * @param[in] network Options of the network, weights included where they are given: H is that at its weights at the
+ *                    start. Its precision is that of the features; training follows its kernel in SNTK_F64.
+ * @note 8 eps (1 + |x||w| + h), eps = 2^-24 or 2^-53, |x| the largest input and |w| the largest given weight vector or
+ * sigma sqrt(d), h = 0 or, where float64 sums run over the width, sqrt(m) / 8. A feature's relative error is that of
+ * its logit, at most C eps with C of network.h; its roundings have either sign, and this is their root mean square with
+ * a factor for the tail in place of the worst case, as is the sum over neurons. Errors of H are then as a rule 3 to 80
+ * times smaller. relu: of the slopes at the logits as computed; a neuron whose logit is zero to rounding may count
+ * either way.
+ */
+SNTK_API double sntk_ntk_rounding(const sntk_context *ctx, const sntk_network_options *network, const double *inputs,
+                                  int64_t samples);
+
+/**
  * @brief Its trace over outputs: T_ij = sum_l H_(i,l),(j,l), at the cost of p matrices of n x n.
  * @param[out] trace n x n, host, symmetric.
  * @return As sntk_ntk_gram().

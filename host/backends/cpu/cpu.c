@@ -814,6 +814,7 @@ static void plan_kernel_gradient(const sntk_neurons *v, int64_t n, sntk_plan *pl
   const int64_t column = sntk_size_add(sntk_size_mul(sntk_size_add(sntk_size_mul(2, rows), n), size), 1);
   sntk_plan_scratch(plan, SCRATCH_PANELS, sntk_size_mul(library_columns(v, rows, 1), column));
   sntk_plan_scratch(plan, SCRATCH_GRAM, sntk_size_mul(sntk_size_mul(rows, rows), size));
+  sntk_plan_scratch(plan, SCRATCH_SUMS, sntk_size_mul(2 * n, sizeof(double)));
 }
 
 static void cpu_plan(const sntk_context *ctx, const sntk_neurons *v, int64_t n, int work, sntk_plan *plan) {
