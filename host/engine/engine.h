@@ -118,6 +118,9 @@ sntk_status sntk_pass_base(sntk_context *ctx, sntk_network *net, sntk_pass *pass
 /* Walks the width: stats, sum, f. `what` names the walk for progress, NULL for none. */
 sntk_status sntk_pass_forward(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const char *what);
 
+/* A pass that is not split, as it was created, with the statistics of the base: what follows does not depend on what
+ * the pass has seen before. */
+sntk_status sntk_pass_restart(sntk_context *ctx, sntk_network *net, sntk_pass *pass);
 /* Columns at a time of a pass over the width. */
 int64_t sntk_pass_columns(const sntk_network *net, const sntk_pass *pass);
 /* A chunk of the network with the pass's rows of signs: for statistics, descents, gradients and J v. Valid until the

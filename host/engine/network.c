@@ -528,6 +528,16 @@ static sntk_status split(sntk_context *ctx, const sntk_network *net, sntk_pass *
   return SNTK_OK;
 }
 
+sntk_status sntk_pass_restart(sntk_context *ctx, sntk_network *net, sntk_pass *pass) {
+  if (!pass->split) return SNTK_OK;
+  ctx->backend->free(ctx, pass->signs);
+  free(pass->staging);
+  pass->signs = pass->staging = NULL;
+  pass->split = false;
+  pass->rows = pass->base.outputs = pass->stats.outputs = pass->next.outputs = pass->outputs;
+  return sntk_pass_base(ctx, net, pass);
+}
+
 /* Signs A, [A > 0] and [A < 0] in place of A. */
 static sntk_status split_signs(sntk_context *ctx, sntk_pass *pass, sntk_neurons *chunk) {
   const int64_t p = pass->outputs, b = chunk->count;

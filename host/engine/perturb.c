@@ -234,6 +234,7 @@ static sntk_status evaluate(sntk_context *ctx, sntk_perturb *p, const double *di
                      "radius %g: it must be positive, and at most %g with inputs of norm up to %g", radius,
                      SHIFT_MOST / p->largest, p->largest);
   SNTK_TRY(displace(ctx, p, direction, radius));
+  SNTK_TRY(sntk_pass_restart(ctx, p->net, &p->pass));
   SNTK_TRY(sntk_pass_forward(ctx, p->net, &p->pass, NULL));
   if (p->net->v.layout == SNTK_LAYOUT_PLAIN) {
     SNTK_TRY(sntk_pass_gram(ctx, p->net, &p->pass, p->change));

@@ -99,7 +99,7 @@ PY
   write_kernel
   spectrum='lambda_min lambda_max condition lambda_min_error lambda_max_error psd_violation solver'
   for matrix in full trace; do
-    expect 0 ntk k.yaml --json --set ntk.matrix=$matrix --out $matrix
+    expect 0 ntk k.yaml --json --precision f64 --set ntk.matrix=$matrix --out $matrix
     records keys out ntk $spectrum symmetry_violation
     for key in $spectrum; do records keys out ntk "${key}_infinite"; done
     equal solver "$(records get out solver)" dense

@@ -150,7 +150,8 @@ PY
   expect 5 train c.yaml --set network.activation=exp_normalized --set network.sigma=40 --out a
   one_line 'exp\(-sigma\^2 \|x\|\^2 / 2\).*underflows: exp\(-800\)|underflows'
   records npy z.npy 2 2 '<f8' 0 0 0 0
-  expect 5 train c.yaml --set data.source=npy --set data.inputs=z.npy --set data.targets=random --set data.samples=2 \
-    --set data.dim=2 --out b
+  printf '%s\n' 'name: zero' 'network: {activation: softmax, width: 32}' \
+    'data: {source: npy, inputs: z.npy, targets: random, normalize: none}' >z.yaml
+  expect 5 train z.yaml --out b
   one_line 'all inputs are zero'
 }

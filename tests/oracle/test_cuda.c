@@ -76,11 +76,14 @@ static long double logit_of(const problem *q, const double *weights, int64_t i, 
  */
 typedef struct change_data {
   double *sum0, *delta, *f0, *df;
+  double *away0, *away; /* n x p x 2: 1 - f and -1 - f of the base and of the network */
 } change_data;
 
 static change_data change_of(const problem *q) {
   const int64_t n = q->s.n, p = q->s.p, m = q->m;
   change_data c = {.sum0 = reals(n), .delta = reals(n), .f0 = reals(n * p), .df = reals(n * p)};
+  c.away0 = reals(2 * n * p);
+  c.away = reals(2 * n * p);
   long double *t0 = pool(p, sizeof *t0), *t = pool(p, sizeof *t);
   for (int64_t i = 0; i < n && q->activation == SNTK_SOFTMAX; i++) {
     long double sum0 = 0.0L, sum = 0.0L;
@@ -102,6 +105,10 @@ static change_data change_of(const problem *q) {
     for (int64_t l = 0; l < p; l++) {
       c.f0[i * p + l] = (double)(t0[l] / sum0);
       c.df[i * p + l] = (double)(t[l] / sum - t0[l] / sum0);
+      for (int sign = 0; sign < 2; sign++) {
+        c.away0[2 * (i * p + l) + sign] = (double)((sign ? -1.0L : 1.0L) - t0[l] / sum0);
+        c.away[2 * (i * p + l) + sign] = (double)((sign ? -1.0L : 1.0L) - t[l] / sum);
+      }
     }
   }
   return c;
@@ -167,7 +174,8 @@ static void check_feature_change(sntk_context *ctx, const problem *q, const sntk
   const sntk_change change = {.max = q->fixed,
                               .sum0 = softmax ? c->sum0 : NULL,
                               .delta = softmax ? c->delta : NULL,
-                              .f0 = softmax ? c->f0 : NULL,
+                              .away0 = softmax ? c->away0 : NULL,
+                              .away = softmax ? c->away : NULL,
                               .df = softmax ? c->df : NULL};
   void *du = device_matrix(ctx, q->type, NULL, rows, m, q->s.pad),
        *um = device_matrix(ctx, q->type, NULL, rows, m, q->s.pad);
@@ -189,7 +197,8 @@ static void check_gram_change(sntk_context *ctx, const problem *q, const sntk_ne
   const int64_t n = q->s.n, m = q->m, rows = n * q->s.p, each = q->layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
   const int64_t step = (q->s.count + 4) / 5, ld = each * step + q->s.pad;
   const double u = eps_of(q->type);
-  const sntk_change change = {.max = q->fixed, .sum0 = c->sum0, .delta = c->delta, .f0 = c->f0, .df = c->df};
+  const sntk_change change = {
+      .max = q->fixed, .sum0 = c->sum0, .delta = c->delta, .away0 = c->away0, .away = c->away, .df = c->df};
   void *slab[2][2], *gram = device_alloc(ctx, rows * rows * (int64_t)sizeof(double));
   for (int h = 0; h < 4; h++) slab[h / 2][h % 2] = device_matrix(ctx, q->type, NULL, rows, each * step, q->s.pad);
   int turn = 0;
