@@ -245,6 +245,10 @@ static void kernels(void **state) {
   assert_int_equal(sntk_ntk_bytes(closed, &o, N), -1);
   assert_int_equal(sntk_ntk_bytes(ctx, NULL, N), -1);
   assert_int_equal(sntk_ntk_bytes(ctx, &o, INT64_MAX), -1);
+  assert_true(isnan(sntk_ntk_rounding(NULL, &o, x, N)) && isnan(sntk_ntk_rounding(closed, &o, x, N)));
+  assert_true(isnan(sntk_ntk_rounding(ctx, NULL, x, N)) && isnan(sntk_ntk_rounding(ctx, &o, NULL, N)));
+  for (int i = 0; i < BAD; i++)
+    if (bad_sizes[i] < 1) assert_true(isnan(sntk_ntk_rounding(ctx, &o, x, bad_sizes[i])));
   refused(NULL, sntk_ntk_infinite(NULL, SNTK_RELU, 1.0, x, N, D, out));
   refused(ctx, sntk_ntk_infinite(ctx, (sntk_activation)99, 1.0, x, N, D, out));
   refused(ctx, sntk_ntk_infinite(ctx, SNTK_EXP, NAN, x, N, D, out));
