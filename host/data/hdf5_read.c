@@ -18,7 +18,8 @@
 
 enum {
   TILE_ELEMENTS = 1 << 19, /* at a time, where no chunk has more */
-  CHUNK_CACHE = 1 << 26    /* bytes: a chunk that is read in parts stays decompressed */
+  CHUNK_CACHE = 1 << 26,   /* bytes: a chunk that is read in parts stays decompressed */
+  PROBE_BYTES = 1 << 16
 };
 
 /* ---- failures ---- */
@@ -35,18 +36,21 @@ static herr_t find_reason(unsigned depth, const H5E_error2_t *error, void *user)
   return 0;
 }
 
-static bool lacks_memory(void) {
-  reason r = {"", false};
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_reason, &r);
-  return r.memory;
-}
-
-sntk_status sntk_h5_failed(const h5_place *h, const char *what) {
-  if (h->refused) return SNTK_ERR_DATA;
+/* Where memory is short the library does not always say so: a probe does. */
+static reason get_reason(void) {
   reason r = {"no reason given", false};
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_reason, &r);
   for (char *c = r.text; *c; c++)
     if (*c == '\n') *c = ' ';
+  void *volatile probe = malloc(PROBE_BYTES); /* volatile: the compiler must not leave it out */
+  r.memory |= !probe;
+  free(probe);
+  return r;
+}
+
+sntk_status sntk_h5_failed(const h5_place *h, const char *what) {
+  if (h->refused) return SNTK_ERR_DATA;
+  const reason r = get_reason();
   if (r.memory)
     return sntk_fail(h->ctx, SNTK_ERR_MEMORY,
                      "%s: %s: no memory (%s); raise --memory-limit, or the file is damaged and asks for too much",
@@ -241,7 +245,8 @@ static sntk_status open_dataset(h5_place *h) {
   h->file = H5Fopen(h->request->path, H5F_ACC_RDONLY, h->access);
   if (h->file < 0) return sntk_h5_failed(h, "the file cannot be opened");
   const hid_t object = H5Oopen(h->file, name, h->links);
-  if (object < 0) return h->refused || lacks_memory() ? sntk_h5_failed(h, "it cannot be opened") : no_object(h, name);
+  if (object < 0)
+    return h->refused || get_reason().memory ? sntk_h5_failed(h, "it cannot be opened") : no_object(h, name);
   const H5I_type_t type = H5Iget_type(object);
   H5Oclose(object);
   if (type == H5I_GROUP) return is_group(h, name);
