@@ -204,11 +204,13 @@ PY
   equal 'H of a prefix' "$(h5 run/prefix_10.h5 /gram | md5sum)" "$(h5 ten/run.h5 /gram | md5sum)"
   equal 'files' "$(ls run | tr '\n' ' ')" "$(ls ten | cat - <(printf 'prefix_%s.h5\n' 6 10 40) | LC_ALL=C sort | tr '\n' ' ')"
   # a run cut behind a prefix writes the others' files only
-  rm run/run.h5 run/prefix_*.h5
+  rm run/run.h5 run/prefix_10.h5 run/prefix_40.h5
+  kept=$(stat -c %i run/prefix_6.h5)
   head -n 1 run/points.jsonl >first
   cp first run/points.jsonl
   expect 0 ntk k.yaml --json $chosen --out run --resume
-  equal again "$(ls run/prefix_*.h5 | tr '\n' ' ')" 'run/prefix_10.h5 run/prefix_40.h5 '
+  equal again "$(ls run/prefix_*.h5 | tr '\n' ' ')" 'run/prefix_10.h5 run/prefix_40.h5 run/prefix_6.h5 '
+  equal "the first's file" "$(stat -c %i run/prefix_6.h5)" "$kept"
   expect 0 ntk k.yaml --quiet $chosen --set save.prefixes=false --set ntk.matrix=trace --out none
   equal none "$(ls none | grep -c prefix_ || true)" 0
   expect 0 ntk k.yaml --quiet $chosen --set ntk.matrix=diagonal --out diagonal
