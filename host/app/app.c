@@ -280,6 +280,19 @@ static sntk_status read_network(app *a, const sntk_config *c, bool has_width, ap
         return sntk_config_error(
             a->ctx, c, "network.signs", SNTK_ERR_DATA, "%s: sign (%lld, %lld) is %g; signs are +1 or -1",
             sntk_config_text(c, "network.signs"), (long long)(j / o->width), (long long)(j % o->width), o->signs[j]);
+  SNTK_TRY(read_array(a, c, "network.displacement", o->dim, o->width, &problem->displacement));
+  o->displacement = problem->displacement.values;
+  for (int64_t j = 0; o->displacement && j < o->dim * o->width; j++)
+    if (!isfinite(o->displacement[j]))
+      return sntk_config_error(
+          a->ctx, c, "network.displacement", SNTK_ERR_DATA, "%s: displacement (%lld, %lld) is not finite",
+          sntk_config_text(c, "network.displacement"), (long long)(j / o->width), (long long)(j % o->width));
+  const bool plain = o->form == SNTK_FORM_PLAIN ||
+                     (o->form == SNTK_FORM_AUTO && (sntk_context_precision(a->ctx, o->precision) == SNTK_F64 ||
+                                                    strcmp(sntk_context_backend(a->ctx), "ref") == 0));
+  if (o->displacement && plain)
+    return sntk_config_error(a->ctx, c, "network.displacement", SNTK_ERR_CONFIG,
+                             "the network is kept in plain form, which has none; use network.form displacement");
   if (o->form == SNTK_FORM_DISPLACEMENT && strcmp(sntk_context_backend(a->ctx), "ref") == 0)
     return sntk_config_error(a->ctx, c, "network.form", SNTK_ERR_CONFIG,
                              "backend ref has only the plain form; use form plain or auto, or --backend cpu");
@@ -331,6 +344,7 @@ void app_problem_clear(app_problem *problem) {
   sntk_data_free(problem->data);
   sntk_array_free(&problem->weights);
   sntk_array_free(&problem->signs);
+  sntk_array_free(&problem->displacement);
   problem->data = NULL;
 }
 
@@ -398,7 +412,7 @@ sntk_status app_measure(app *a, const app_problem *problem, int64_t width, app_e
   const int64_t fits = rows / problem->network.outputs > 0 ? rows / problem->network.outputs : 1;
   const int64_t n = problem->data->samples < fits ? problem->data->samples : fits;
   sntk_network_options o = problem->network;
-  o.weights = o.signs = NULL;
+  o.weights = o.signs = o.displacement = NULL;
   o.streamed = false;
   o.width = width < most ? width + width % 2 : most;
   sntk_network *net;

@@ -101,7 +101,7 @@ sntk_status app_open_backend(app *a);
 typedef struct app_problem {
   const sntk_config *config;
   sntk_data *data;
-  sntk_array weights, signs; /* loaded; values NULL where random */
+  sntk_array weights, signs, displacement; /* loaded; values NULL where random, or none */
   sntk_network_options network;
   sntk_train_options train;
 } app_problem;

@@ -132,7 +132,7 @@ static sntk_status check_options(app *a, const app_problem *problem) {
   if (!sntk_config_bool(c, "ntk.prefixes")) return check_prefix_widths(a, problem);
   if (problem->network.width == 0)
     return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG, "prefixes need network.width");
-  if (problem->network.weights || problem->network.signs)
+  if (problem->network.weights || problem->network.signs || problem->network.displacement)
     return sntk_config_error(a->ctx, c, "ntk.prefixes", SNTK_ERR_CONFIG,
                              "prefixes are drawn, not loaded; remove network.weights and network.signs");
   if (part == PART_BLOCKS)
@@ -235,8 +235,8 @@ static int64_t kernel_bytes(app *a, const app_problem *problem) {
 
 /* Without weights to be loaded or saved nothing of size width is held. */
 static void stream_if_possible(app_problem *problem) {
-  problem->network.streamed =
-      problem->network.form != SNTK_FORM_DISPLACEMENT && !problem->network.weights && !problem->network.signs;
+  problem->network.streamed = problem->network.form != SNTK_FORM_DISPLACEMENT && !problem->network.weights &&
+                              !problem->network.signs && !problem->network.displacement;
 }
 
 static const char *memory_key(const app_problem *problem) {

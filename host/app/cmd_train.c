@@ -57,41 +57,56 @@ static sntk_status write_history(app *a, sntk_h5 *file, const sntk_train_result 
   return status;
 }
 
-/* /weights (d x m, compute precision) and /signs (p x m), a range of neurons at a time. */
+/* Columns at a time of a matrix that is written: float32 where its numbers are float32. */
+static sntk_status write_columns(app *a, sntk_h5 *file, const char *name, bool narrow, int64_t at, int64_t b,
+                                 int64_t dim, double *values) {
+  float *to = (float *)(void *)values; /* in place: a float is never behind its double */
+  for (int64_t j = 0; j < b * dim && narrow; j++) {
+    const float value = (float)values[j];
+    memcpy(to + j, &value, sizeof value);
+  }
+  return sntk_h5_write_columns(a->ctx, file, name, at, b, values);
+}
+
+/* /weights (d x m) and /signs (p x m), a range of neurons at a time. In displacement form /weights are sums in float64,
+ * for float32 would lose the training, and /displacement is beside them; /base too where the seed does not draw it.
+ * From /displacement, and /base as weights, a network has the same F to the bit. */
 sntk_status app_write_network(app *a, sntk_h5 *file, sntk_network *net) {
   const sntk_network_options *o = sntk_network_get_options(net);
   const int64_t step = o->width < 4096 ? o->width : 4096;
-  double *weights = NULL;
-  float *narrow = NULL;
+  const bool parts = sntk_network_form(net) == SNTK_FORM_DISPLACEMENT, base = parts && !sntk_network_base_drawn(net);
+  const bool narrow = o->precision == SNTK_F32;
+  double *values = NULL;
   int8_t *signs = NULL;
-  sntk_status status = sntk_alloc(a->ctx, "weights to write", step * o->dim, sizeof *weights, (void **)&weights);
-  if (status == SNTK_OK)
-    status = sntk_alloc(a->ctx, "weights to write", step * o->dim, sizeof *narrow, (void **)&narrow);
+  sntk_status status = sntk_alloc(a->ctx, "weights to write", step * o->dim, sizeof *values, (void **)&values);
   if (status == SNTK_OK)
     status = sntk_alloc(a->ctx, "signs to write", step * o->outputs, sizeof *signs, (void **)&signs);
   if (status == SNTK_OK)
-    status = sntk_h5_begin(a->ctx, file, "/weights", o->precision == SNTK_F32 ? 'f' : 'd', o->dim, o->width);
+    status = sntk_h5_begin(a->ctx, file, "/weights", narrow && !parts ? 'f' : 'd', o->dim, o->width);
+  if (status == SNTK_OK && parts)
+    status = sntk_h5_begin(a->ctx, file, "/displacement", narrow ? 'f' : 'd', o->dim, o->width);
+  if (status == SNTK_OK && base) status = sntk_h5_begin(a->ctx, file, "/base", narrow ? 'f' : 'd', o->dim, o->width);
   if (status == SNTK_OK) status = sntk_h5_begin(a->ctx, file, "/signs", 'b', o->outputs, o->width);
   for (int64_t at = 0; at < o->width && status == SNTK_OK; at += step) {
     const int64_t b = o->width - at < step ? o->width - at : step;
-    status = sntk_network_weights(a->ctx, net, at, b, weights);
-    for (int64_t j = 0; j < b * o->dim && status == SNTK_OK; j++) narrow[j] = (float)weights[j];
-    if (status == SNTK_OK)
-      status = sntk_h5_write_columns(a->ctx, file, "/weights", at, b,
-                                     o->precision == SNTK_F32 ? (const void *)narrow : weights);
+    status = sntk_network_weights(a->ctx, net, at, b, values);
+    if (status == SNTK_OK) status = write_columns(a, file, "/weights", narrow && !parts, at, b, o->dim, values);
+    if (status == SNTK_OK && parts) status = sntk_network_parts(a->ctx, net, at, b, NULL, values);
+    if (status == SNTK_OK && parts) status = write_columns(a, file, "/displacement", narrow, at, b, o->dim, values);
+    if (status == SNTK_OK && base) status = sntk_network_parts(a->ctx, net, at, b, values, NULL);
+    if (status == SNTK_OK && base) status = write_columns(a, file, "/base", narrow, at, b, o->dim, values);
     if (status == SNTK_OK) status = sntk_network_signs(a->ctx, net, at, b, signs);
     if (status == SNTK_OK) status = sntk_h5_write_columns(a->ctx, file, "/signs", at, b, signs);
   }
-  free(weights);
-  free(narrow);
+  free(values);
   free(signs);
   return status;
 }
 
-/* As much again while the engine copies a range. */
+/* Twice as much again while the engine copies a range of base or displacement. */
 void app_plan_write_network(const sntk_network_options *o, sntk_plan *plan) {
   const int64_t step = o->width < 4096 ? o->width : 4096;
-  sntk_plan_brief(plan, sntk_size_mul(step, o->dim), 2 * sizeof(double) + sizeof(float));
+  sntk_plan_brief(plan, sntk_size_mul(step, o->dim), 3 * sizeof(double));
 }
 
 static sntk_status write_h5(app *a, const char *path, const app_problem *problem, sntk_network *net,

@@ -201,6 +201,9 @@ static sntk_status check_range(app *a, const app_problem *problem) {
   if (high < low)
     return sntk_config_error(a->ctx, c, "width.max_width", SNTK_ERR_CONFIG,
                              "%lld is below width.min_width, %lld; give a range", (long long)high, (long long)low);
+  if (sntk_config_has(c, "network.displacement"))
+    return sntk_config_error(a->ctx, c, "network.displacement", SNTK_ERR_CONFIG,
+                             "a search over widths starts each at its own W0; remove the key");
   if (problem->network.weights || sntk_config_has(c, "network.signs"))
     return sntk_config_error(a->ctx, c, problem->network.weights ? "network.weights" : "network.signs", SNTK_ERR_CONFIG,
                              "a search over widths draws its own; remove the key");

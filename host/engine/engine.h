@@ -23,6 +23,7 @@ struct sntk_network {
   int8_t *signs0;              /* outputs x width as loaded, host; NULL: random */
   struct sntk_network *narrow; /* a wide view (sntk_network_widen): the stored network whose chunks are widened */
   bool base_moved;             /* displaced: the base is no longer W0 */
+  bool remainder;              /* displaced: of given weights float32 has left something, which is in the shift */
 };
 
 static inline double sntk_dot(const double *a, const double *b, int64_t count) {
@@ -92,6 +93,7 @@ typedef struct sntk_pass {
   int64_t outputs;
   int64_t rows; /* of signs, and sums of the statistics: outputs, or three times as many */
   bool split;
+  bool by_steps;    /* walks cut the width as steps do: the same sums, and so the same bits of F as after a step */
   void *x, *x64;    /* backend memory; the same where the type is float64 */
   sntk_stats base;  /* displaced, paired: of the base */
   sntk_stats stats; /* of the network (plain), or the change against the base */

@@ -118,6 +118,29 @@ sntk_neurons sntk_network_shape(const sntk_context *ctx, const sntk_network_opti
                         .outputs = o->outputs};
 }
 
+/* Where the weights start beside the base: the displacement that is given, and what float32 leaves of given weights. */
+static sntk_status fill_shift(sntk_context *ctx, sntk_network *net, const sntk_network_options *o) {
+  const sntk_neurons *v = &net->v;
+  const int each = shifts(v->layout);
+  if (each == 0 || (!o->displacement && (!o->weights || v->type == SNTK_F64))) return SNTK_OK;
+  double *row;
+  SNTK_TRY(sntk_alloc(ctx, "displacements of an input", v->count, sizeof *row, (void **)&row));
+  sntk_status status = SNTK_OK;
+  for (int64_t k = 0; k < v->dim; k++)
+    for (int h = 0; h < each && status == SNTK_OK; h++) {
+      for (int64_t q = 0; q < v->count; q++) {
+        const int64_t at = k * o->width + each * q + h;
+        const double w = o->weights && v->type == SNTK_F32 ? o->weights[at] : 0.0, left = w - (double)(float)w;
+        row[q] = left + (o->displacement ? o->displacement[at] : 0.0);
+        net->remainder = net->remainder || left != 0.0;
+      }
+      status = sntk_upload_real(ctx, v->type, row, v->count,
+                                (char *)v->shift[h] + (size_t)(k * v->ld) * sntk_type_size(v->type));
+    }
+  free(row);
+  return status;
+}
+
 /* ---- creation ---- */
 
 static sntk_status check_options(sntk_context *ctx, const sntk_network_options *o) {
@@ -154,6 +177,15 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network_options *
                      "width %lld is too large to be stored: the matrix library takes rows of up to 2^31 - 1; use a "
                      "smaller width (a streamed kernel takes any)",
                      (long long)o->width);
+  if (o->displacement && sntk_network_layout(ctx, o) == SNTK_LAYOUT_PLAIN)
+    return sntk_fail(
+        ctx, SNTK_ERR_ARGUMENT,
+        "a displacement was given, and the network is kept in plain form; use form displacement, or give the "
+        "sum as weights");
+  for (int64_t j = 0; o->displacement && j < sntk_size_mul(o->width, o->dim); j++)
+    if (!isfinite(o->displacement[j]))
+      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "displacement (%lld, %lld) is not finite", (long long)(j / o->width),
+                       (long long)(j % o->width));
   if (o->form == SNTK_FORM_DISPLACEMENT && o->streamed)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a streamed network keeps no displacement; use form plain");
   return SNTK_OK;
@@ -202,7 +234,7 @@ sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *o
   net->v = sntk_network_shape(ctx, options);
   net->options.form = net->v.layout == SNTK_LAYOUT_PLAIN ? SNTK_FORM_PLAIN : SNTK_FORM_DISPLACEMENT;
   sntk_status status = copy_given(ctx, net, options);
-  net->options.weights = net->options.signs = NULL;
+  net->options.weights = net->options.signs = net->options.displacement = NULL;
   if (status == SNTK_OK) {
     if (options->streamed) {
       net->chunk = net->v;
@@ -211,6 +243,7 @@ sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *o
     } else {
       status = sntk_neurons_alloc(ctx, &net->v);
       if (status == SNTK_OK) status = fill_initial(ctx, net, 0, &net->v, true);
+      if (status == SNTK_OK) status = fill_shift(ctx, net, options);
     }
   }
   if (status != SNTK_OK) {
@@ -312,27 +345,66 @@ static sntk_status check_range(sntk_context *ctx, const sntk_network *net, int64
   return SNTK_OK;
 }
 
-sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, double *weights) {
-  SNTK_NEED_OPEN(ctx);
-  SNTK_NEED(ctx, net, "net");
-  SNTK_NEED(ctx, weights || count == 0, "weights");
-  SNTK_TRY(check_range(ctx, net, first, count));
+typedef enum part { PART_SUM, PART_BASE, PART_SHIFT } part; /* of the weights */
+
+/* That part of a chunk's neurons, dim x (neurons of the chunk). `one`: room for the columns of one half of pairs. */
+static sntk_status read_part(sntk_context *ctx, const sntk_neurons *chunk, part which, double *one, double *out) {
+  const int each = chunk->layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
+  const int64_t b = chunk->count;
+  if (which == PART_SUM) return ctx->backend->read_weights(ctx, chunk, out, each * b);
+  for (int h = 0; h < each; h++) {
+    sntk_neurons half = *chunk;
+    half.layout = SNTK_LAYOUT_PLAIN;
+    if (which == PART_SHIFT) half.base = chunk->shift[h];
+    half.shift[0] = half.shift[1] = NULL;
+    SNTK_TRY(ctx->backend->read_weights(ctx, &half, one, b));
+    for (int64_t k = 0; k < chunk->dim; k++)
+      for (int64_t q = 0; q < b; q++) out[(k * b + q) * each + h] = one[k * b + q];
+  }
+  return SNTK_OK;
+}
+
+static sntk_status copy_part(sntk_context *ctx, sntk_network *net, part which, int64_t first, int64_t count,
+                             double *to) {
   const int each = net->v.layout == SNTK_LAYOUT_PAIRED ? 2 : 1;
-  const int64_t step = smaller(sntk_network_chunk_columns(net), count / each + 1);
+  const int64_t step = smaller(sntk_network_chunk_columns(net), count / each + 1), held = each * step * net->v.dim;
   double *whole; /* a chunk's neurons: a range may begin or end inside a pair */
-  SNTK_TRY(sntk_alloc(ctx, "weights to copy", each * step * net->v.dim, sizeof *whole, (void **)&whole));
+  SNTK_TRY(sntk_alloc(ctx, "weights to copy", which == PART_SUM ? held : 2 * held, sizeof *whole, (void **)&whole));
   sntk_status status = SNTK_OK;
   for (int64_t at = first / each; at * each < first + count && status == SNTK_OK; at += step) {
     const int64_t b = net->v.count - at < step ? net->v.count - at : step;
     sntk_neurons chunk;
     status = sntk_network_chunk(ctx, net, at, b, &chunk);
-    if (status == SNTK_OK) status = ctx->backend->read_weights(ctx, &chunk, whole, each * b);
+    if (status == SNTK_OK) status = read_part(ctx, &chunk, which, whole + held, whole);
     for (int64_t r = each * at; r < each * (at + b) && status == SNTK_OK; r++)
       for (int64_t k = 0; k < net->v.dim && r >= first && r < first + count; k++)
-        weights[k * count + r - first] = whole[k * each * b + r - each * at];
+        to[k * count + r - first] = whole[k * each * b + r - each * at];
   }
   free(whole);
   return status;
+}
+
+sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, double *weights) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, net, "net");
+  SNTK_NEED(ctx, weights || count == 0, "weights");
+  SNTK_TRY(check_range(ctx, net, first, count));
+  return copy_part(ctx, net, PART_SUM, first, count, weights);
+}
+
+sntk_status sntk_network_parts(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, double *base,
+                               double *displacement) {
+  SNTK_NEED_OPEN(ctx);
+  SNTK_NEED(ctx, net, "net");
+  SNTK_TRY(check_range(ctx, net, first, count));
+  if (net->v.layout == SNTK_LAYOUT_PLAIN)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a network in plain form has no base and displacement; take its weights");
+  if (base) SNTK_TRY(copy_part(ctx, net, PART_BASE, first, count, base));
+  return displacement ? copy_part(ctx, net, PART_SHIFT, first, count, displacement) : SNTK_OK;
+}
+
+bool sntk_network_base_drawn(const sntk_network *net) {
+  return net && net->v.layout != SNTK_LAYOUT_PLAIN && !net->weights0 && !net->base_moved;
 }
 
 sntk_status sntk_network_signs(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count, int8_t *signs) {
@@ -360,11 +432,9 @@ sntk_status sntk_network_signs(sntk_context *ctx, sntk_network *net, int64_t fir
   return status;
 }
 
-sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *movement) {
-  const bool own_base = net->v.layout != SNTK_LAYOUT_PLAIN && !net->base_moved;
-  *movement = 0.0;
-  if (own_base) return ctx->backend->movement(ctx, &net->v, NULL, 0, movement);
-  /* W0 is made anew, a chunk at a time, rather than stored. */
+/* max_r |w_r - W0_r| over the network's chunks, each against W0 made anew rather than stored, in its own type. */
+static sntk_status movement_from_origin(sntk_context *ctx, const sntk_network *from, sntk_network *net,
+                                        double *movement) {
   const int64_t step = sntk_network_chunk_columns(net);
   sntk_neurons origin = net->v;
   origin.layout = SNTK_LAYOUT_PLAIN;
@@ -374,13 +444,28 @@ sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *
   sntk_status status = SNTK_OK;
   for (int64_t at = 0; at < net->v.count && status == SNTK_OK; at += step) {
     const int64_t b = net->v.count - at < step ? net->v.count - at : step;
-    sntk_neurons initial = sntk_neurons_slice(&origin, 0, b), chunk = sntk_neurons_slice(&net->v, at, b);
+    sntk_neurons initial = sntk_neurons_slice(&origin, 0, b), chunk;
     status = sntk_check_interrupt(ctx);
-    if (status == SNTK_OK) status = fill_initial(ctx, net, at, &initial, false);
+    if (status == SNTK_OK) status = sntk_network_chunk(ctx, net, at, b, &chunk);
+    if (status == SNTK_OK) status = fill_initial(ctx, from, at, &initial, false);
     if (status == SNTK_OK) status = ctx->backend->movement(ctx, &chunk, initial.base, initial.ld, movement);
   }
   sntk_neurons_free(ctx, &origin);
   return status;
+}
+
+sntk_status sntk_network_movement(sntk_context *ctx, sntk_network *net, double *movement) {
+  const bool own_base = net->v.layout != SNTK_LAYOUT_PLAIN && !net->base_moved;
+  *movement = 0.0;
+  if (net->remainder) { /* W0 is what was given, which only float64 holds */
+    sntk_network wide;
+    SNTK_TRY(sntk_network_widen(ctx, net, &wide));
+    const sntk_status status = movement_from_origin(ctx, net, &wide, movement);
+    sntk_network_wide_clear(ctx, &wide);
+    return status;
+  }
+  if (own_base) return ctx->backend->movement(ctx, &net->v, NULL, 0, movement);
+  return movement_from_origin(ctx, net, net, movement);
 }
 
 void sntk_plan_movement(const sntk_context *ctx, const sntk_neurons *shape, sntk_plan *plan) {
@@ -578,12 +663,22 @@ double sntk_pass_share(double t, double sum, const double *sums, int64_t outputs
   return positive > negative ? 1.0 - away[0] : -1.0 - away[1];
 }
 
+/* Columns at a time for a step: so many that a call is long beside waking the threads. (A step is not interrupted: half
+ * of one would leave weights of two.) */
+static int64_t step_columns(const sntk_network *net, int64_t samples) {
+  int64_t step = sntk_network_chunk_columns(net);
+  const int64_t most = INT64_C(1) << 31; /* multiply-adds of a logit */
+  while (step < net->v.count && step <= most / 2 / samples / net->v.dim) step *= 2;
+  return step < net->v.count ? step : net->v.count;
+}
+
 /* Runs statistics or base_statistics over the whole width. */
 static sntk_status walk(sntk_context *ctx, sntk_network *net, sntk_pass *pass, sntk_stats *stats,
                         sntk_status (*operation)(sntk_context *, const sntk_neurons *, const sntk_samples *,
                                                  sntk_stats *),
                         const char *what) {
-  const int64_t step = sntk_pass_columns(net, pass);
+  const int64_t step =
+      pass->by_steps && !pass->split ? step_columns(net, pass->samples.count) : sntk_pass_columns(net, pass);
   for (int64_t at = 0; at < net->v.count; at += step) {
     SNTK_TRY(sntk_check_interrupt(ctx));
     sntk_neurons chunk;
@@ -705,15 +800,6 @@ void sntk_pass_pushed(const sntk_network *net, const sntk_pass *pass, const doub
       out[il] =
           pass->factor[il / p] * (sums[0] - (net->v.activation == SNTK_SOFTMAX ? pass->f[il] * mean[il / p] : 0.0));
   }
-}
-
-/* Columns at a time for a step: so many that a call is long beside waking the threads. (A step is not interrupted: half
- * of one would leave weights of two.) */
-static int64_t step_columns(const sntk_network *net, int64_t samples) {
-  int64_t step = sntk_network_chunk_columns(net);
-  const int64_t most = INT64_C(1) << 31; /* multiply-adds of a logit */
-  while (step < net->v.count && step <= most / 2 / samples / net->v.dim) step *= 2;
-  return step < net->v.count ? step : net->v.count;
 }
 
 sntk_status sntk_pass_descend(sntk_context *ctx, sntk_network *net, sntk_pass *pass, const double *r, double *centre,

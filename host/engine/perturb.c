@@ -110,16 +110,30 @@ static sntk_status logit_here(sntk_context *ctx, sntk_perturb *p, double *larges
   return status;
 }
 
+/* Moves are added to a base, which float32 has to hold: given weights are rounded to it, in the copy that is trained
+ * too. */
+static sntk_status round_given(sntk_context *ctx, sntk_network_options *options, sntk_perturb *p) {
+  if (!p->weights || p->net->v.type == SNTK_F64) return SNTK_OK;
+  for (int64_t j = 0; j < numbers(p); j++) p->weights[j] = (double)(float)p->weights[j];
+  options->weights = p->weights;
+  sntk_network_free(p->net);
+  return sntk_network_create(ctx, options, &p->net);
+}
+
 static sntk_status create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
                           sntk_perturb *p) {
   sntk_network_options options = *network;
+  if (network->displacement)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "moves start at W0, and a displacement was given; give the sum as weights instead");
   options.streamed = false;
   options.form = ctx->backend->supports(ctx, SNTK_LAYOUT_DISPLACED) ? SNTK_FORM_DISPLACEMENT : SNTK_FORM_PLAIN;
   SNTK_TRY(sntk_network_create(ctx, &options, &p->net));
   SNTK_TRY(sntk_network_check(ctx, p->net, inputs, p->samples));
   p->options = *sntk_network_get_options(p->net);
-  SNTK_TRY(sntk_network_unpair(ctx, p->net));
   SNTK_TRY(copy(ctx, "given weights", network->weights, numbers(p), &p->weights));
+  SNTK_TRY(round_given(ctx, &options, p));
+  SNTK_TRY(sntk_network_unpair(ctx, p->net));
   SNTK_TRY(copy(ctx, "given signs", network->signs, options.outputs * options.width, &p->signs));
   SNTK_TRY(sntk_pass_create(ctx, p->net, inputs, p->samples, &p->pass));
   SNTK_TRY(copy(ctx, "inputs", inputs, p->samples * options.dim, &p->inputs));

@@ -447,6 +447,7 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
     status = sntk_alloc(ctx, "Gram matrix", sntk_size_mul(size, size), sizeof(double), (void **)&run.gram);
   if (status == SNTK_OK && spectrum)
     status = sntk_alloc(ctx, "eigenvalues", size, sizeof(double), (void **)&run.eigenvalues);
+  run.pass.by_steps = true;
   if (status == SNTK_OK) status = sntk_pass_base(ctx, net, &run.pass);
   if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, &run.pass, NULL);
   run.displaced = run.pass.stats.shift_max > 0.0;

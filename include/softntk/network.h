@@ -66,10 +66,12 @@ typedef struct sntk_network_options {
   const double *signs;   /**< p x m of +1 and -1, or NULL: random. Copied. With signs, symmetric initialization needs
                             weights too. */
   bool streamed; /**< true: weights are made anew for each slab and never stored; such a network cannot be trained */
+  const double *displacement; /**< d x m, or NULL: none. What the weights have moved from W0, drawn or given, needs the
+                                 displacement form. Copied. */
 } sntk_network_options;
 
 #define SNTK_NETWORK_OPTIONS_INIT                                                                                      \
-  { SNTK_SOFTMAX, 0, 0, 1, 1.0, SNTK_SCALE_NTK, SNTK_INIT_SYMMETRIC, SNTK_FORM_AUTO, SNTK_F32, 1, 0, 0, false }
+  { SNTK_SOFTMAX, 0, 0, 1, 1.0, SNTK_SCALE_NTK, SNTK_INIT_SYMMETRIC, SNTK_FORM_AUTO, SNTK_F32, 1, 0, 0, false, 0 }
 
 typedef struct sntk_network sntk_network;
 
@@ -115,6 +117,20 @@ SNTK_API sntk_status sntk_network_forward(sntk_context *ctx, sntk_network *net, 
  * SNTK_ERR_ARGUMENT; SNTK_ERR_MEMORY. */
 SNTK_API sntk_status sntk_network_weights(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count,
                                           double *weights);
+
+/**
+ * @brief Copies base and displacement of neurons [first, first + count), dim x count row-major float64 each, of a
+ * network in displacement form, whose weights are their sum; NULL where not wanted.
+ * @return SNTK_OK; SNTK_ERR_ARGUMENT (plain form); SNTK_ERR_MEMORY.
+ * @note A network of the same options with this displacement (and, unless sntk_network_base_drawn, this base as its
+ * weights, with its signs) has the same F to the bit on the same backend with as many threads. The sum alone restores F
+ * to the form's accuracy: float32 keeps what it leaves of a weight as a displacement.
+ */
+SNTK_API sntk_status sntk_network_parts(sntk_context *ctx, sntk_network *net, int64_t first, int64_t count,
+                                        double *base, double *displacement);
+
+/** @brief Is the base of a displacement form the one that the seed draws? False for plain form and for NULL. */
+SNTK_API bool sntk_network_base_drawn(const sntk_network *net);
 
 /** @brief Copies signs of neurons [first, first + count), outputs x count row-major. @return as sntk_network_weights().
  */

@@ -80,7 +80,8 @@ SNTK_API sntk_status sntk_ntk_blocks(sntk_context *ctx, sntk_network *net, const
                                      int64_t size, const int64_t *pairs, int64_t count, sntk_ntk_block_fn take,
                                      void *user);
 
-/** @brief Most bytes that sntk_ntk_gram() has at one moment beyond network and result; -1 where it does not fit 63 bits.
+/** @brief Most bytes that sntk_ntk_gram() has at one moment beyond network and result; -1 where it does not fit 63
+ * bits.
  */
 SNTK_API int64_t sntk_ntk_bytes(const sntk_context *ctx, const sntk_network_options *network, int64_t samples);
 

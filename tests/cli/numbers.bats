@@ -155,3 +155,31 @@ PY
   expect 5 train z.yaml --out b
   one_line 'all inputs are zero'
 }
+
+@test "run.h5 of a float32 run restores F: to the bit from the displacement, and nothing of the training is lost in the sum" {
+  write_tiny c.yaml
+  sed -i 's/width: 32/width: 8, scale: paper/; s/eta: .*//' c.yaml
+  expect 0 train c.yaml --json --set save.weights=true --out run
+  has <(h5 run/run.h5) '^/weights float64 4x8|^/weights f64 4x8|/weights .*64.*4.*8'
+  records npy d.npy 4 8 '<f8' $(h5 run/run.h5 /displacement)
+  h5 run/run.h5 /output >wanted
+  expect 0 train c.yaml --json --set network.displacement=d.npy --set train.steps=0 --out again
+  h5 again/run.h5 /output | cmp - wanted
+  lacks <(h5 run/run.h5) '^/base'
+  # the sum and the signs alone, in float64 too
+  records npy w.npy 4 8 '<f8' $(h5 run/run.h5 /weights)
+  records npy s.npy 1 8 '<i8' $(h5 run/run.h5 /signs)
+  given='--set network.weights=w.npy --set network.signs=s.npy --set train.steps=0'
+  for precision in f32 f64; do
+    expect 0 train c.yaml --json $given --precision $precision --out sum-$precision
+    paste wanted <(h5 sum-$precision/run.h5 /output) | "$PYTHON" -c '
+import sys
+rows = [tuple(map(float, line.split())) for line in sys.stdin]
+assert len(rows) == 6, rows
+assert all(abs(a - b) < 2e-6 for a, b in rows), rows
+'
+  done
+  # plain form has none
+  expect 2 train c.yaml --set network.displacement=d.npy --precision f64 --out no
+  one_line 'network\.displacement: the network is kept in plain form, which has none; use network\.form displacement'
+}

@@ -192,6 +192,9 @@ static void networks(void **state) {
   refused(ctx, sntk_network_weights(ctx, NULL, 0, 1, out));
   refused(ctx, sntk_network_weights(ctx, net, 0, 1, NULL));
   refused_unopened(sntk_network_signs(on, net, 0, 1, signs));
+  refused(ctx, sntk_network_parts(ctx, NULL, 0, 1, out, out));
+  refused(ctx, sntk_network_parts(ctx, net, 0, INT64_MAX, out, out));
+  assert_false(sntk_network_base_drawn(NULL));
   refused(ctx, sntk_network_signs(ctx, NULL, 0, 1, signs));
   refused(ctx, sntk_network_signs(ctx, net, 0, 1, NULL));
   for (int i = 1; i < BAD; i++) {

@@ -178,10 +178,11 @@ static void test_defaults(void **state) {
   assert_string_equal(sntk_config_text(config, "sweep.command"), "train");
   assert_false(sntk_config_bool(config, "save.weights"));
   assert_true(sntk_config_bool(config, "save.prefixes"));
-  static const char *const without[] = {"network.activation", "network.width", "network.outputs",  "network.weights",
-                                        "network.signs",      "data.source",   "data.samples",     "data.dim",
-                                        "data.targets",       "data.inputs",   "data.labels",      "data.label_columns",
-                                        "ntk.method",         "ntk.pairs",     "ntk.prefix_widths"};
+  static const char *const without[] = {
+      "network.activation", "network.width", "network.outputs",   "network.weights",
+      "network.signs",      "data.source",   "data.samples",      "data.dim",
+      "data.targets",       "data.inputs",   "data.labels",       "data.label_columns",
+      "ntk.method",         "ntk.pairs",     "ntk.prefix_widths", "network.displacement"};
   for (size_t i = 0; i < sizeof without / sizeof *without; i++) assert_false(sntk_config_has(config, without[i]));
   for (int64_t i = 0; i < sntk_config_row_count(); i++)
     assert_false(sntk_config_given(config, sntk_config_row_at(i)->key));
@@ -966,6 +967,7 @@ static void test_grid_errors(void **state) {
                                       "tensor_cores",
                                       "network.weights",
                                       "network.signs",
+                                      "network.displacement",
                                       "data.inputs",
                                       "data.labels",
                                       "width.min_width",
