@@ -157,9 +157,23 @@ static sntk_status reserve(sntk_context *ctx, int threads) {
   return SNTK_OK;
 }
 
+/* OpenBLAS waits for ever for a thread that OpenMP does not give it: for a limit below the number, or where OpenMP may
+ * take fewer as it likes (which would change bits too). */
+static sntk_status fix_number(sntk_context *ctx, int wanted, int *threads) {
+  const int limit = omp_get_thread_limit();
+  if (wanted > limit)
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT,
+                     "%d threads are asked for, and OMP_THREAD_LIMIT is %d; use fewer --threads", wanted, limit);
+  if (*threads > limit) *threads = limit;
+  omp_set_dynamic(0);
+  if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
+  return SNTK_OK;
+}
+
 sntk_status sntk_threads_open(sntk_context *ctx, int wanted, int *threads) {
   *threads = wanted;
   if (wanted == 0) SNTK_TRY(threads_of_environment(ctx, threads));
+  SNTK_TRY(fix_number(ctx, wanted, threads));
   pthread_mutex_lock(&lock);
   const sntk_status status = reserve(ctx, *threads);
   if (status == SNTK_OK) {

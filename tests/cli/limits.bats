@@ -93,6 +93,25 @@ answered() { # a refusal for want of memory in one line, or success
   OMP_NUM_THREADS='' expect 0 info
 }
 
+@test "OpenMP's own limits: fewer threads or a refusal, never a wait for threads that do not come" {
+  cat >k.yaml <<'YAML'
+network: {activation: softmax, width: 4096}
+data: {source: sphere, samples: 200, dim: 16}
+YAML
+  local setting
+  for setting in OMP_THREAD_LIMIT=1 OMP_DYNAMIC=true OMP_MAX_ACTIVE_LEVELS=0; do
+    rc=0
+    env OMP_NUM_THREADS=4 OMP_WAIT_POLICY=passive $setting timeout -s KILL 30 "$SOFTNTK" ntk k.yaml --json --backend cpu \
+      --out $setting >out 2>err || rc=$?
+    equal "exit code with $setting" "$rc" 0
+    cp out $setting.out
+  done
+  records same OMP_DYNAMIC=true.out >dynamic
+  records same OMP_MAX_ACTIVE_LEVELS=0.out | cmp - dynamic
+  OMP_THREAD_LIMIT=2 expect 2 ntk k.yaml --threads 4 --quiet --backend cpu
+  one_line '4 threads are asked for, and OMP_THREAD_LIMIT is 2; use fewer --threads'
+}
+
 @test "SOFTNTK_ISA: a word that is not known is refused by every command that computes" {
   write_tiny c.yaml
   local isa command
