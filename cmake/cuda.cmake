@@ -3,7 +3,7 @@
 set(SOFTNTK_CUDA_SOURCES cuda/backend.cu cuda/features.cu cuda/forward.cu cuda/gradient.cu cuda/init.cu cuda/reduce.cu
     cuda/tensor.cu)
 # The module brings its own copy of what it needs of the core, so that it can be opened by program and library alike.
-set(SOFTNTK_CUDA_HOST_SOURCES host/core/cgroup.c host/core/core.c host/core/memory.c host/core/status.c)
+set(SOFTNTK_CUDA_HOST_SOURCES host/core/cgroup.c host/core/core.c host/core/memory.c host/core/plan.c host/core/status.c)
 
 set(SNTK_CUDA_KIND OFF)
 if(SNTK_CUDA STREQUAL "EMULATE")
