@@ -85,8 +85,12 @@ static __device__ __forceinline__ double exp_minus(double x, double shift) { ret
 static __device__ __forceinline__ float exp_shift(float max) { return max * 1.44269504f; }
 static __device__ __forceinline__ double exp_shift(double max) { return max; }
 
-/* What turns exponentials of one shift into those of another; 1 where they are the same. */
-static __device__ __forceinline__ float exp_rescale(float before, float shift) { return exp2_fast(before - shift); }
+/* What turns exponentials of one shift into those of another; exactly 1 where they are the same. A subtraction that the
+ * compiler fused with the product that made `before` (exp_shift) would see its rounding error instead of 0, and make a
+ * NaN of two infinite shifts that are equal. */
+static __device__ __forceinline__ float exp_rescale(float before, float shift) {
+  return exp2_fast(__fsub_rn(before, shift));
+}
 static __device__ __forceinline__ double exp_rescale(double before, double shift) {
   return before == shift ? 1.0 : exp(before - shift);
 }

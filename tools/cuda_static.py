@@ -40,7 +40,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ARCHITECTURES = (80, 90, 120)
 SOURCES = ("features", "forward", "gradient", "init", "reduce", "tensor")
-FLAGS = ["-std=c++17", "-O3", "-lineinfo", "-Xptxas=-v"]
+FLAGS = ["-std=c++17", "-O3", "-lineinfo", "-fmad=false", "-Xptxas=-v"]
 SLOT_TOLERANCE = 0.02
 SKIPPED = 77
 

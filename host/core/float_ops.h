@@ -2,8 +2,8 @@
  * @file float_ops.h
  * @brief The float32 operations whose bits must agree on host and device, and nothing else.
  *
- * Each is one correctly rounded IEEE 754 operation. The device side uses the _rn intrinsics, which nvcc never
- * contracts; the host side must be compiled with -ffp-contract=off (the file that includes this sets it).
+ * Each is one correctly rounded IEEE 754 operation. The device side, emulated or not, uses the _rn intrinsics, which
+ * are never contracted; the host side must be compiled with -ffp-contract=off (the file that includes this sets it).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) || defined(SNTK_EMULATED)
 #define SNTK_HD __host__ __device__ __forceinline__
 SNTK_HD float sntk_f_add(float a, float b) { return __fadd_rn(a, b); }
 SNTK_HD float sntk_f_mul(float a, float b) { return __fmul_rn(a, b); }

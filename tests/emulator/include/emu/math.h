@@ -71,17 +71,31 @@ inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 #define powf(x, y) emu::device_powf(x, y)
 #endif
 
-/* Correctly rounded operations that nvcc never contracts. Compile with -ffp-contract=off, so neither does the host. */
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
+namespace emu {
+/* A product or sum that has been rounded: the compiler cannot see what made it, so it contracts it with nothing. */
+template <class R>
+inline R rounded(R value) {
+#if defined(__x86_64__)
+  __asm__("" : "+x"(value));
+  return value;
+#else
+  volatile R kept = value;
+  return kept;
+#endif
+}
+}  // namespace emu
+
+/* Correctly rounded operations that nvcc never contracts: nor does the host, also where it contracts all else. */
+inline float __fadd_rn(float a, float b) { return emu::rounded(emu::rounded(a) + emu::rounded(b)); }
+inline float __fsub_rn(float a, float b) { return emu::rounded(emu::rounded(a) - emu::rounded(b)); }
+inline float __fmul_rn(float a, float b) { return emu::rounded(a * b); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __frcp_rn(float a) { return 1.0f / a; }
 inline float __fsqrt_rn(float a) { return sqrtf(a); }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return emu::rounded(emu::rounded(a) + emu::rounded(b)); }
+inline double __dsub_rn(double a, double b) { return emu::rounded(emu::rounded(a) - emu::rounded(b)); }
+inline double __dmul_rn(double a, double b) { return emu::rounded(a * b); }
 inline double __ddiv_rn(double a, double b) { return a / b; }
 inline double __drcp_rn(double a) { return 1.0 / a; }
 inline double __dsqrt_rn(double a) { return sqrt(a); }
