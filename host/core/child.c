@@ -127,6 +127,16 @@ bool sntk_link_write(int link, const void *from, int64_t size) {
   return true;
 }
 
+bool sntk_link_read(int link, void *to, int64_t size) {
+  for (int64_t done = 0; done < size;) {
+    const ssize_t part = recv(link, (char *)to + done, (size_t)(size - done), 0);
+    if (part < 0 && errno == EINTR) continue;
+    if (part <= 0) return false;
+    done += part;
+  }
+  return true;
+}
+
 int sntk_child_end(sntk_child *child) {
   int status = -1;
   close(child->link);

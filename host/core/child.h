@@ -32,6 +32,8 @@ sntk_status sntk_child_read(sntk_context *ctx, const sntk_child *child, void *to
 
 /* Either side. False where the other one is gone. */
 bool sntk_link_write(int link, const void *from, int64_t size);
+/* In the child. False where the parent is gone. */
+bool sntk_link_read(int link, void *to, int64_t size);
 
 /* Ends the child, if it still runs, and frees what it held. Its status as waitpid gives it, -1 where nobody knows. */
 int sntk_child_end(sntk_child *child);

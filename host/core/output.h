@@ -79,7 +79,7 @@ bool sntk_run_discard(sntk_run *run);
 
 /* run.h5: written to a temporary file beside `path`, synced and renamed by sntk_h5_close with commit true, removed
  * otherwise (also where an earlier write failed). One writer a path at a time: the run's lock sees to it. The HDF5
- * library is not called; it reads what is written. */
+ * library is called in a child process, which starts with the file. */
 typedef struct sntk_h5 sntk_h5;
 sntk_status sntk_h5_create(sntk_context *ctx, const char *path, sntk_h5 **file);
 /* Row-major data; cols 0 makes a vector of `rows`. Parent groups are made. `name` like "/history/loss". */
@@ -98,7 +98,7 @@ sntk_status sntk_h5_write_columns(sntk_context *ctx, sntk_h5 *file, const char *
                                   const void *data);
 sntk_status sntk_h5_close(sntk_context *ctx, sntk_h5 *file, bool commit);
 
-/* Version of the HDF5 library, which reads data, such as "1.10.8". */
+/* Version of the HDF5 library, such as "1.10.8". */
 const char *sntk_h5_version(void);
 
 #endif
