@@ -1,7 +1,7 @@
 /**
  * @file test_h5.c
  * @brief HDF5 files as the program writes them, read by the HDF5 library: groups and names of every shape, data that
- * come in parts, and no trace of the order in which datasets were made.
+ * come in parts, and rows and columns larger than what the writing process takes at a time.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -170,8 +170,49 @@ static void the_library_adds_to_it(void **state) {
   assert_true(H5Fclose(back) >= 0);
 }
 
+/* The writing process takes a megabyte at a time: whole rows, or parts of one. */
+static void more_than_is_taken_at_a_time(void **state) {
+  (void)state;
+  enum { ROWS = 3, COLS = 300001, TALL = 200003 };
+  double *data = malloc((size_t)ROWS * COLS * sizeof *data), *got = malloc((size_t)ROWS * COLS * sizeof *got);
+  assert_true(data && got);
+  for (int64_t j = 0; j < ROWS * COLS; j++) data[j] = (double)j;
+  sntk_h5 *file;
+  ok(sntk_h5_create(ctx, path, &file));
+  ok(sntk_h5_write_f64(ctx, file, "/wide", ROWS, COLS, data));
+  ok(sntk_h5_write_f64(ctx, file, "/tall", TALL, 3, data));
+  ok(sntk_h5_write_f64(ctx, file, "/vector", TALL, 0, data));
+  ok(sntk_h5_begin(ctx, file, "/parts", 'd', ROWS, COLS));
+  ok(sntk_h5_write_columns(ctx, file, "/parts", 0, 1, data));
+  ok(sntk_h5_write_columns(ctx, file, "/parts", 1, COLS - 1, data));
+  ok(sntk_h5_close(ctx, file, true));
+  const struct {
+    const char *name;
+    int64_t count;
+  } sets[] = {{"/wide", (int64_t)ROWS * COLS}, {"/tall", (int64_t)TALL * 3}, {"/vector", TALL}};
+  const hid_t back = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+  for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
+    const hid_t dataset = H5Dopen2(back, sets[s].name, H5P_DEFAULT);
+    assert_true(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, got) >= 0);
+    for (int64_t j = 0; j < sets[s].count; j++)
+      if (got[j] != (double)j) fail_msg("%s: element %lld is %g", sets[s].name, (long long)j, got[j]);
+    H5Dclose(dataset);
+  }
+  const hid_t dataset = H5Dopen2(back, "/parts", H5P_DEFAULT);
+  assert_true(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, got) >= 0);
+  for (int64_t r = 0; r < ROWS; r++)
+    for (int64_t c = 0; c < COLS; c++)
+      if (got[r * COLS + c] != (double)(c == 0 ? r : r * (COLS - 1) + c - 1))
+        fail_msg("/parts: element (%lld, %lld) is %g", (long long)r, (long long)c, got[r * COLS + c]);
+  H5Dclose(dataset);
+  assert_true(H5Fclose(back) >= 0);
+  free(data);
+  free(got);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(more_than_is_taken_at_a_time, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(names_of_every_shape, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(names_that_clash, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(nothing_and_parts, make_folder, remove_folder),
