@@ -474,6 +474,12 @@ def strata(commands, counts):
                 yield command, WEIGHT.get((family, how), 1), plans(family, how, count)
 
 
+def planned(commands, counts):
+    """How many calls fail where time allows all of them."""
+    return sum(-(-counts[command.name].counts[family] // STRIDE.get((family, how), 1))
+               for command in commands for family, how in VARIANTS)
+
+
 def round_robin(parts):
     parts = list(parts)
     while parts:
@@ -491,7 +497,7 @@ class Survey:
         self.options, self.base, self.commands = options, base, commands
         self.contents, self.references = H5Contents(options.h5_list), {}
         self.lock, self.findings, self.totals = threading.Lock(), [], collections.Counter()
-        self.unreached, self.error = 0, None
+        self.unreached, self.error, self.stopped = 0, None, False
         os.makedirs(base, exist_ok=True)
         make_data(os.path.join(base, "data"))
         first = Walker(options, base, 0, self.contents, self.references)
@@ -509,7 +515,7 @@ class Survey:
 
     def work(self, walker, items, deadline):
         try:
-            while not self.error and (deadline is None or time.monotonic() < deadline):
+            while not self.error and not self.stopped and (deadline is None or time.monotonic() < deadline):
                 with self.lock:
                     command, plan = next(items, (None, None))
                 if command is None:
@@ -536,8 +542,13 @@ class Survey:
         threads = [threading.Thread(target=self.work, args=(walker, items, deadline)) for walker in self.walkers]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:  # what was seen so far is told
+            self.stopped = True
+            for thread in threads:
+                thread.join()
         if self.error:
             raise self.error
         self.seconds = time.monotonic() - began
@@ -586,9 +597,9 @@ class Survey:
             self.show(verdict, family, place, findings)
         for name, why in EXCLUDED.items():
             print("\nnot failed, calls of %s*: %s" % (name, why))
-        print("\n%d calls in %d commands, %d left out; %d failed in turn in %.0f s (%s), %d not reached: %s"
+        print("\n%d calls in %d commands, %d left out; %d failed in turn in %.0f s (%s of %d), %d not reached: %s"
               % (calls, len(self.commands), skipped, sum(total.values()), self.seconds,
-                 "all of them" if self.complete else "a sample", self.unreached,
+                 "all" if self.complete else "a sample", planned(self.commands, self.counts), self.unreached,
                  ", ".join("%d %s" % (total[verdict], verdict) for verdict in GOOD + WRONG)))
 
     def show(self, verdict, family, place, findings):
@@ -666,6 +677,7 @@ def parse():
 def main():
     options = parse()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # syncing to a disk would take most of the time
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     base = tempfile.mkdtemp(prefix="softntk_walk_", dir=memory)
     try:
         if options.self_test:
