@@ -85,15 +85,18 @@ static void plan_walk(const sntk_context *ctx, const sntk_neurons *shape, bool s
 
 /* The features of a sample whose softmax one neuron carries are as small as what the others have of it, and in float32
  * their products would vanish: such rows are multiplied by a power of two, by way of their normalizers, until the end.
- */
+ * The power has a limit: it also stands in the factor sqrt(m) / sum, which must not overflow (sqrt(m) up to 2^31), and
+ * what is left to the smallest number of the type is far from vanishing in a product. */
 static sntk_status scale_rows(sntk_context *ctx, const sntk_pass *pass, const double *sum, gram_walk *w) {
   const int64_t n = pass->samples.count, p = pass->outputs;
+  const int most = pass->samples.type == SNTK_F32 ? 96 : 900;
   SNTK_TRY(sntk_alloc(ctx, "normalizers", n, sizeof *w->sum, (void **)&w->sum));
   SNTK_TRY(sntk_alloc(ctx, "normalizers", n, sizeof *w->exponent, (void **)&w->exponent));
   for (int64_t i = 0; i < n; i++) {
     double size = 0.0;
     for (int64_t l = i * p; l < (i + 1) * p; l++) size = fmax(size, fmin(pass->away[2 * l], -pass->away[2 * l + 1]));
     w->exponent[i] = size > 0.0 && size < 0.25 ? -ilogb(size) : 0;
+    if (w->exponent[i] > most) w->exponent[i] = most;
     w->sum[i] = ldexp(sum[i], -w->exponent[i]);
   }
   return SNTK_OK;
@@ -244,7 +247,7 @@ sntk_status sntk_pass_gram_change(sntk_context *ctx, sntk_network *net, sntk_pas
 void sntk_plan_gram_change(const sntk_context *ctx, const sntk_neurons *shape, int64_t samples, bool fresh,
                            sntk_plan *plan) {
   const int64_t held = plan->held, rows = sntk_size_mul(samples, shape->outputs);
-  sntk_plan_take(plan, sntk_size_add(samples, sntk_size_mul(2, rows)), sizeof(double));
+  sntk_plan_take(plan, sntk_size_add(samples, sntk_size_mul(3, rows)), sizeof(double));
   plan_walk(ctx, shape, false, samples, rows, 2, SNTK_WORK_CHANGE, fresh, plan);
   sntk_plan_drop(plan, held);
 }

@@ -163,6 +163,36 @@ static void the_kernel_keeps_its_digits(void **state) {
   }
 }
 
+/* As far as float32's exponentials reach, in a network so wide that sqrt(m) over the share that is left is beyond it.
+ * One sample 1, logits gap and 0 of either sign, and others that have no share: H = m 8 e^(-2 gap) / (1 + e^-gap)^4. */
+static void the_kernel_of_the_smallest_shares_is_finite(void **state) {
+  (void)state;
+  enum { WIDE = 1 << 14 };
+  const double gap = 85.0, input = 1.0, share = exp(-gap) / (1.0 + exp(-gap));
+  const double expected = 8.0 * WIDE * share * share * (1.0 - share) * (1.0 - share);
+  for (int way = 0; way < WAYS; way++) {
+    sntk_context *ctx = open_context(ways[way].backend, 1);
+    sntk_network_options o = SNTK_NETWORK_OPTIONS_INIT;
+    double *const weights = reals(WIDE), *const signs = reals(WIDE), gram;
+    for (int r = 0; r < WIDE; r++) weights[r] = -300.0, signs[r] = 1.0;
+    weights[0] = gap;
+    weights[1] = 0.0;
+    signs[1] = -1.0;
+    o.width = WIDE;
+    o.dim = 1;
+    o.precision = ways[way].precision;
+    o.form = ways[way].form;
+    o.weights = weights;
+    o.signs = signs;
+    sntk_network *net = make_network(ctx, &o);
+    assert_ok(ctx, sntk_ntk_gram(ctx, net, &input, 1, &gram));
+    assert_near(gram, expected, tolerance(way, gap) * expected);
+    sntk_network_free(net);
+    sntk_context_free(ctx);
+    pool_clear();
+  }
+}
+
 /* One step, so large that the weights show it, from F - Y as the network has it. */
 static void check_gradient(sntk_context *ctx, int way, int64_t p, double gap) {
   const problem q = make_problem(way, p, gap);
@@ -308,6 +338,7 @@ static void the_gradient_of_an_ascent_keeps_its_digits(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(the_kernel_keeps_its_digits, pool_teardown),
+      cmocka_unit_test_teardown(the_kernel_of_the_smallest_shares_is_finite, pool_teardown),
       cmocka_unit_test_teardown(the_gradient_keeps_its_digits, pool_teardown),
       cmocka_unit_test_teardown(products_with_the_jacobian_keep_their_digits, pool_teardown),
       cmocka_unit_test_teardown(the_change_of_the_kernel_keeps_its_digits, pool_teardown),
