@@ -140,9 +140,14 @@ bool sntk_link_read(int link, void *to, int64_t size) {
 int sntk_child_end(sntk_child *child) {
   int status = -1;
   close(child->link);
-  /* One that ended by itself is not harmed: its status stays what it was. */
+  /* Asked first: where the host program does not keep the status of children, one that has ended is gone, and its
+   * number may be another process's by now. */
+  const pid_t ended = waitpid(child->pid, &status, WNOHANG);
+  if (ended == child->pid) return status;
+  if (ended < 0) return -1;
+  /* One that ends by itself meanwhile is not harmed: its status stays what it is. */
   kill(child->pid, SIGKILL);
   while (waitpid(child->pid, &status, 0) < 0)
-    if (errno != EINTR) return -1; /* the host program does not keep the status of children */
+    if (errno != EINTR) return -1;
   return status;
 }

@@ -5,6 +5,9 @@
  * File locking is off, as shared file systems often lack it. The HDF5 library's own printing of errors is off; its text
  * goes into ours. Nothing is closed: the process ends.
  *
+ * The parent's descriptors stay open: where the host program has the same file open, HDF5 reads through the one that it
+ * has. A run's lock among them still ends with the parent, as the child does.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>

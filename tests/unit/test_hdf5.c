@@ -463,7 +463,7 @@ static void test_attributes(void **state) {
 
 enum { OUR_FILTER = 32015 /* zstd's number */ };
 
-typedef enum deed { COPY, CRASH, ABORT, HANG, KILLED, EXIT, FAIL, ASK } deed;
+typedef enum deed { COPY, CRASH, ABORT, HANG, KILLED, EXIT, FAIL } deed;
 static deed filter_deed;
 static pid_t test_process;
 
