@@ -203,16 +203,18 @@ static double likeliest(points *p) {
 /* Exponent and pseudo-values. Groups without a slope of their own stay in every fit, but have no pseudo-value: theirs
  * would be near the fit itself and make the interval too short. */
 static double fit_censored(points *p, sntk_power_fit *fit) {
+  const double k = (double)fit->seeds;
   take_groups(p, false);
-  const double whole = likeliest(p), k = (double)fit->seeds;
   for (int64_t g = 0; g < p->groups && fit->seeds > 1; g++) {
     const int64_t members = p->members[g];
     if (isnan(p->exponents[g])) continue;
     p->members[g] = 0;
-    p->exponents[g] = k * whole - (k - 1.0) * likeliest(p);
+    p->exponents[g] = likeliest(p);
     p->members[g] = members;
   }
-  return likeliest(p); /* the same once more: factor and R^2 are of the whole */
+  const double whole = likeliest(p); /* last: factor and R^2 are of the whole */
+  for (int64_t g = 0; g < p->groups && fit->seeds > 1; g++) p->exponents[g] = k * whole - (k - 1.0) * p->exponents[g];
+  return whole;
 }
 
 /* ---- the law ---- */
@@ -271,10 +273,14 @@ static sntk_status fit_points(sntk_context *ctx, points *p, sntk_power_fit *fit)
 static sntk_status check_pairs(sntk_context *ctx, const double *x, const double *y, const int64_t *group, int64_t count,
                                int64_t groups) {
   if (count < 2 || groups < 1) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a power law needs at least two points");
-  for (int64_t j = 0; j < count; j++)
-    if (!(x[j] > 0.0 && y[j] > 0.0 && isfinite(x[j]) && isfinite(y[j])) || group[j] < 0 || group[j] >= groups)
+  for (int64_t j = 0; j < count; j++) {
+    if (group[j] < 0 || group[j] >= groups)
+      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "pair %lld is of group %lld; groups count from 0 to %lld", (long long)j,
+                       (long long)group[j], (long long)groups - 1);
+    if (!(x[j] > 0.0 && y[j] > 0.0 && isfinite(x[j]) && isfinite(y[j])))
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a power law needs positive values: pair %lld is (%g, %g)", (long long)j,
                        x[j], y[j]);
+  }
   return SNTK_OK;
 }
 
