@@ -81,7 +81,7 @@ void sntk_plan_jj_lambda_max(const sntk_context *ctx, const sntk_neurons *shape,
   const int64_t step = sntk_chunk_columns(ctx, false, shape->dim, shape->count);
   const int64_t direction = sntk_size_mul(sntk_size_mul(step, shape->dim), (int64_t)sntk_type_size(shape->type));
   sntk_plan_take(plan, sntk_size_mul(size, size < MAX_KRYLOV ? size + 1 : MAX_KRYLOV + 1), sizeof(double));
-  sntk_plan_take(plan, 2 * samples, sizeof(double));
+  sntk_plan_take(plan, sntk_size_add(2 * samples, size), sizeof(double));
   sntk_plan_take(plan, direction, shape->layout == SNTK_LAYOUT_PAIRED ? 2 : 1);
   sntk_plan_drop(plan, held);
 }
