@@ -142,9 +142,11 @@ int sntk_child_end(sntk_child *child) {
   close(child->link);
   /* Asked first: where the host program does not keep the status of children, one that has ended is gone, and its
    * number may be another process's by now. */
-  const pid_t ended = waitpid(child->pid, &status, WNOHANG);
-  if (ended == child->pid) return status;
-  if (ended < 0) return -1;
+  pid_t ended;
+  do {
+    ended = waitpid(child->pid, &status, WNOHANG);
+  } while (ended < 0 && errno == EINTR);
+  if (ended != 0) return ended < 0 ? -1 : status;
   /* One that ends by itself meanwhile is not harmed: its status stays what it is. */
   kill(child->pid, SIGKILL);
   while (waitpid(child->pid, &status, 0) < 0)
