@@ -270,13 +270,15 @@ static sntk_status fit_points(sntk_context *ctx, points *p, sntk_power_fit *fit)
   return SNTK_OK;
 }
 
-static sntk_status check_pairs(sntk_context *ctx, const double *x, const double *y, const int64_t *group, int64_t count,
-                               int64_t groups) {
+static sntk_status check_pairs(sntk_context *ctx, const double *x, const double *y, const sntk_censoring *censored,
+                               const int64_t *group, int64_t count, int64_t groups) {
   if (count < 2 || groups < 1) return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a power law needs at least two points");
   for (int64_t j = 0; j < count; j++) {
     if (group[j] < 0 || group[j] >= groups)
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "pair %lld is of group %lld; groups count from 0 to %lld", (long long)j,
                        (long long)group[j], (long long)groups - 1);
+    if (censored && (censored[j] < SNTK_CENSORED_ABOVE || censored[j] > SNTK_CENSORED_BELOW))
+      return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "pair %lld: censoring %d is unknown", (long long)j, (int)censored[j]);
     if (!(x[j] > 0.0 && y[j] > 0.0 && isfinite(x[j]) && isfinite(y[j])))
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a power law needs positive values: pair %lld is (%g, %g)", (long long)j,
                        x[j], y[j]);
@@ -298,7 +300,7 @@ sntk_status sntk_power_law(sntk_context *ctx, const double *x, const double *y, 
     SNTK_TRY(sntk_check_array(ctx, "groups", groups, 3));
   }
   for (int64_t g = 0; g < groups && exponents; g++) exponents[g] = NAN;
-  SNTK_TRY(check_pairs(ctx, x, y, group, count, groups));
+  SNTK_TRY(check_pairs(ctx, x, y, censored, group, count, groups));
   double *reals = NULL;
   int64_t *members = NULL;
   const int64_t size = sntk_size_add(sntk_size_mul(3, count), sntk_size_mul(3, groups));

@@ -422,6 +422,10 @@ static void laws(void **state) {
   refused(ctx, sntk_power_law(ctx, values, NULL, NULL, group, 4, 2, NULL, &fit));
   refused(ctx, sntk_power_law(ctx, values, values, NULL, NULL, 4, 2, NULL, &fit));
   refused(ctx, sntk_power_law(ctx, values, values, NULL, beyond, 4, 2, NULL, &fit));
+  for (int word = -2; word < 3; word += 4) {
+    const sntk_censoring unknown[4] = {SNTK_CENSORED_NOT, SNTK_CENSORED_NOT, (sntk_censoring)word, SNTK_CENSORED_NOT};
+    refused(ctx, sntk_power_law(ctx, values, values, unknown, group, 4, 2, NULL, &fit));
+  }
   refused(ctx, sntk_power_law(ctx, values, values, NULL, group, 4, 2, NULL, NULL));
   for (int i = 0; i < BAD; i++) {
     refused(ctx, sntk_power_law(ctx, values, values, NULL, group, bad_sizes[i], 2, NULL, &fit));
