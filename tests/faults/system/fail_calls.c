@@ -5,10 +5,9 @@
  *
  *   FAIL_CALLS=FAMILY:K[+][:ERROR]   the K-th call of the family fails; with + all from the K-th on. ERROR: EIO, EINTR,
  *                                    ENOSPC and so on, or short (of reads and writes: part of what was asked for)
- *   FAIL_SKIP=NAME:NAME              calls made by shared objects whose file names begin so are neither counted nor
- * failed FAIL_REPORT=FILE                 at exit: how often each family was called, and from where the failing call
- * came FAIL_SERVER=IN,OUT               the program is started once and forked for each request (walk.py); saves its
- * loading
+ *   FAIL_SKIP=NAME:NAME              shared objects (file names begin so) whose calls neither count nor fail
+ *   FAIL_REPORT=FILE                 at exit: how often each family was called; where the failing call came from
+ *   FAIL_SERVER=IN,OUT               the program is loaded once and forked for each request (of walk.py)
  *
  * Calls count from the start of main: what libraries do when they are loaded is not the program's. Forked processes
  * share the counters, so that one call of all fails. Standard error is never touched: there the program must be able to
@@ -45,8 +44,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- the plan ------------------------------------------------------------------------------------------------------
- */
+/* ---- the plan ---------------------------------------------------------------------------------------------------- */
 
 typedef enum family {
   MALLOC,
@@ -191,8 +189,7 @@ static void set_plan(const char *text) {
     if (strcmp(errors[e].name, end + 1) == 0) plan.error = errors[e].error;
 }
 
-/* ---- the real functions
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the real functions ------------------------------------------------------------------------------------------ */
 
 static void *real_function(const char *name) {
   inside++;
@@ -207,8 +204,7 @@ static void *real_function(const char *name) {
   static __typeof__(&name) real;                                                                                       \
   if (!real) *(void **)&real = real_function(#name)
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
@@ -245,8 +241,7 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offse
 }
 void *mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset) __attribute__((alias("mmap")));
 
-/* ---- files
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 static mode_t mode_argument(int flags, va_list args) {
   return flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
@@ -492,8 +487,7 @@ off_t lseek(int fd, off_t offset, int whence) {
 }
 off64_t lseek64(int fd, off64_t offset, int whence) __attribute__((alias("lseek")));
 
-/* ---- buffered streams
- * -------------------------------------------------------------------------------------------------- */
+/* ---- buffered streams -------------------------------------------------------------------------------------------- */
 
 /* Puts a descriptor of `path` in the stream's place; what was there, to be given to put_back. */
 static int put_in_place(FILE *stream, const char *path, int flags) {
@@ -652,8 +646,7 @@ ssize_t getline(char **line, size_t *size, FILE *stream) {
   return got;
 }
 
-/* ---- processes
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- processes --------------------------------------------------------------------------------------------------- */
 
 pid_t fork(void) {
   REAL(fork);
@@ -706,8 +699,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
   return FAILS(PROCESS) ? EAGAIN : real(thread, attributes, run, argument);
 }
 
-/* ---- reports
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- reports ----------------------------------------------------------------------------------------------------- */
 
 /* "count NAME CALLS SKIPPED" of each family, then "fired TIMES OBJECT+OFFSET...": the newest frame first, ours left
  * out. */
@@ -748,8 +740,7 @@ static void report_at_exit(void) {
   inside--;
 }
 
-/* ---- the server: one request, one forked process
- * -------------------------------------------------------------------------- */
+/* ---- the server: one request, one forked process ----------------------------------------------------------------- */
 
 typedef int (*main_function)(int, char **, char **);
 
@@ -843,8 +834,7 @@ static int serve(int in, int out, char ***argv) {
   return 0;
 }
 
-/* ---- the start
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the start --------------------------------------------------------------------------------------------------- */
 
 static main_function program_main;
 
