@@ -148,7 +148,7 @@ PY
 @test "failures are named: the factor of exp_normalized, inputs of zero" {
   write_tiny c.yaml
   expect 5 train c.yaml --set network.activation=exp_normalized --set network.sigma=40 --out a
-  one_line 'exp\(-sigma\^2 \|x\|\^2 / 2\).*underflows: exp\(-800\)|underflows'
+  one_line 'exp\(-sigma\^2 \|x\|\^2 / 2\).*underflows: exp\(-800\)'
   records npy z.npy 2 2 '<f8' 0 0 0 0
   printf '%s\n' 'name: zero' 'network: {activation: softmax, width: 32}' \
     'data: {source: npy, inputs: z.npy, targets: random, normalize: none}' >z.yaml
@@ -160,7 +160,7 @@ PY
   write_tiny c.yaml
   sed -i 's/width: 32/width: 8, scale: paper/; s/eta: .*//' c.yaml
   expect 0 train c.yaml --json --set save.weights=true --out run
-  has <(h5 run/run.h5) '^/weights float64 4x8|^/weights f64 4x8|/weights .*64.*4.*8'
+  has <(h5 run/run.h5) '^/weights f64 4x8'
   records npy d.npy 4 8 '<f8' $(h5 run/run.h5 /displacement)
   h5 run/run.h5 /output >wanted
   expect 0 train c.yaml --json --set network.displacement=d.npy --set train.steps=0 --out again
