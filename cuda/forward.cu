@@ -4,7 +4,7 @@
  * neurons stored.
  *
  * softmax: max_i, sum_i = sum_r exp(z_ir - max_i), t_il = sum_r A_lr exp(z_ir - max_i); exp and relu: t_il alone.
- * Layouts with a base add the change: E e, see network.c.
+ * Layouts with a base add the change: E e, see pass.c.
  *
  * Work per (sample, neuron): d multiply-adds for the logit, 1 maximum, 1 multiply-add for the exponent, 1 exponential,
  * 1 + p for the sums: d + p + 3 FP32 slots and 1 of the 16-a-clock special function unit; the FP32 pipe binds from

@@ -197,16 +197,6 @@ double app_real(const json_t *object, const char *key);
 const char *app_text(const json_t *object, const char *key);
 int64_t app_int(const json_t *object, const char *key);
 
-/* "<id>,<axes>", or the axes alone where the id is "-". Free with free(); NULL without memory. */
-char *app_id(const char *id, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The axes of a point's id ("a.b=1,seed=2", "-" for none) that are among `keys` (keep) or are not: "a.b=1". Free with
- * free(); NULL without memory. */
-char *app_axes(const char *id, bool keep, const char *const *keys, size_t count);
-/* Does some point's id have an axis beyond `keys`? Then a table needs a column for them. */
-bool app_more_axes(const json_t *points, const char *const *keys, size_t count);
-/* A cell of the axes that are not among `keys`. */
-void app_axes_cell(app_table *table, const json_t *point, const char *const *keys, size_t count);
-
 /* Refuses save.weights, which only train and ntk can honour. */
 sntk_status app_refuse_save(app *a);
 
@@ -218,6 +208,18 @@ sntk_status app_recorded(app *a, const char *text, json_t **point);
 /* A progress line on the terminal; nothing into a pipe. */
 void app_progress_begin(app *a);
 void app_progress_end(app *a);
+
+/* ---- axes.c: the grid's axes in a point's id ---- */
+
+/* "<id>,<axes>", or the axes alone where the id is "-". Free with free(); NULL without memory. */
+char *app_id(const char *id, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The axes of a point's id ("a.b=1,seed=2", "-" for none) that are among `keys` (keep) or are not: "a.b=1". Free with
+ * free(); NULL without memory. */
+char *app_axes(const char *id, bool keep, const char *const *keys, size_t count);
+/* Does some point's id have an axis beyond `keys`? Then a table needs a column for them. */
+bool app_more_axes(const json_t *points, const char *const *keys, size_t count);
+/* A cell of the axes that are not among `keys`. */
+void app_axes_cell(app_table *table, const json_t *point, const char *const *keys, size_t count);
 
 /* ---- laws.c: power laws through recorded points ---- */
 

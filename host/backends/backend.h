@@ -60,7 +60,7 @@ typedef struct sntk_samples {
 /* Statistics of every sample over a range of neurons; host memory. An empty range is max -inf (0 unless softmax), sum
  * 0, t 0. softmax: max_i = max_r z_ir, sum_i = sum_r exp(z_ir - max_i), t_il = sum_r A_lr exp(z_ir - max_i). exp, relu:
  * max 0, sum 0, t_il = sum_r A_lr phi(z_ir). Displaced and paired layouts hold the CHANGE against the base (sum of E e,
- * sum of A E e; see MATH in network.c), max fixed. */
+ * sum of A E e; see pass.c), max fixed. */
 typedef struct sntk_stats {
   int64_t samples, outputs;
   double *max;      /* n */
