@@ -400,23 +400,44 @@ static sntk_status check_finite(sntk_context *ctx, const char *what, const doubl
   return SNTK_OK;
 }
 
+/* No figures yet. */
+static sntk_train_result empty_result(const sntk_network *net) {
+  const sntk_prediction none = {.loss = NAN, .distance = NAN, .test_loss = NAN, .test_distance = NAN};
+  return (sntk_train_result){.loss = NAN,
+                             .test_loss = NAN,
+                             .linearized = none,
+                             .infinite = none,
+                             .loss_initial = NAN,
+                             .eta = NAN,
+                             .jj_lambda_max = NAN,
+                             .lambda_min = NAN,
+                             .lambda_max = NAN,
+                             .lambda_min_final = NAN,
+                             .kernel_drift = NAN,
+                             .weight_movement = NAN,
+                             .form = sntk_network_form(net)};
+}
+
+/* Arrays of a run; `spectrum`: with what the kernel at W0 needs. */
+static sntk_status allocate(sntk_context *ctx, training *run, int64_t samples, bool spectrum) {
+  const sntk_train_options *o = run->options;
+  const int64_t size = sntk_size_mul(samples, run->net->options.outputs), square = sntk_size_mul(size, size);
+  const int64_t tests = sntk_size_mul(o->test_samples, run->net->options.outputs);
+  SNTK_TRY(sntk_alloc(ctx, "residuals", size, sizeof(double), (void **)&run->residual));
+  SNTK_TRY(sntk_alloc(ctx, "residuals", samples, sizeof(double), (void **)&run->centre));
+  SNTK_TRY(sntk_alloc(ctx, "outputs", size, sizeof(double), (void **)&run->result->outputs));
+  if (tests > 0)
+    SNTK_TRY(sntk_alloc(ctx, "held-out outputs", tests, sizeof(double), (void **)&run->result->test_outputs));
+  if (spectrum) SNTK_TRY(sntk_alloc(ctx, "Gram matrix at W0", square, sizeof(double), (void **)&run->gram0));
+  if (o->kernel_every > 0) SNTK_TRY(sntk_alloc(ctx, "Gram matrix", square, sizeof(double), (void **)&run->gram));
+  if (spectrum) SNTK_TRY(sntk_alloc(ctx, "eigenvalues", size, sizeof(double), (void **)&run->eigenvalues));
+  return SNTK_OK;
+}
+
 sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *inputs, const double *targets,
                        int64_t samples, const sntk_train_options *options, sntk_train_result *result) {
   SNTK_NEED(ctx, result, "result");
-  const sntk_prediction none = {.loss = NAN, .distance = NAN, .test_loss = NAN, .test_distance = NAN};
-  *result = (sntk_train_result){.loss = NAN,
-                                .test_loss = NAN,
-                                .linearized = none,
-                                .infinite = none,
-                                .loss_initial = NAN,
-                                .eta = NAN,
-                                .jj_lambda_max = NAN,
-                                .lambda_min = NAN,
-                                .lambda_max = NAN,
-                                .lambda_min_final = NAN,
-                                .kernel_drift = NAN,
-                                .weight_movement = NAN,
-                                .form = sntk_network_form(net)};
+  *result = empty_result(net);
   SNTK_TRY(sntk_network_check(ctx, net, inputs, samples));
   SNTK_NEED(ctx, targets, "targets");
   SNTK_NEED(ctx, options, "options");
@@ -432,21 +453,10 @@ sntk_status sntk_train(sntk_context *ctx, sntk_network *net, const double *input
   const double began = sntk_seconds();
   double ready = began;
   sntk_status status = sntk_pass_create(ctx, net, inputs, samples, &run.pass);
-  if (status == SNTK_OK) status = sntk_alloc(ctx, "residuals", size, sizeof(double), (void **)&run.residual);
-  if (status == SNTK_OK) status = sntk_alloc(ctx, "residuals", samples, sizeof(double), (void **)&run.centre);
-  if (status == SNTK_OK) status = sntk_alloc(ctx, "outputs", size, sizeof(double), (void **)&result->outputs);
-  if (status == SNTK_OK && tests > 0)
-    status = sntk_alloc(ctx, "held-out outputs", tests, sizeof(double), (void **)&result->test_outputs);
-  const bool kernel = options->kernel_every > 0;
-  const bool spectrum = kernel || options->linearized || options->eta_rule == SNTK_ETA_THEORY;
+  const bool spectrum = options->kernel_every > 0 || options->linearized || options->eta_rule == SNTK_ETA_THEORY;
+  if (status == SNTK_OK) status = allocate(ctx, &run, samples, spectrum);
   run.targets_norm = sntk_norm(targets, size);
   run.test_norm = tests > 0 ? sntk_norm(options->test_targets, tests) : 0.0;
-  if (status == SNTK_OK && spectrum)
-    status = sntk_alloc(ctx, "Gram matrix at W0", sntk_size_mul(size, size), sizeof(double), (void **)&run.gram0);
-  if (status == SNTK_OK && kernel)
-    status = sntk_alloc(ctx, "Gram matrix", sntk_size_mul(size, size), sizeof(double), (void **)&run.gram);
-  if (status == SNTK_OK && spectrum)
-    status = sntk_alloc(ctx, "eigenvalues", size, sizeof(double), (void **)&run.eigenvalues);
   run.pass.by_steps = true;
   if (status == SNTK_OK) status = sntk_pass_base(ctx, net, &run.pass);
   if (status == SNTK_OK) status = sntk_pass_forward(ctx, net, &run.pass, NULL);
