@@ -344,8 +344,8 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static sntk_status check_range(sntk_context *ctx, const sntk_network *net, int64_t first, int64_t count) {
   if (first < 0 || count < 0 || first > net->options.width - count)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "neurons %lld to %lld are not all in a network of width %lld",
-                     (long long)first, (long long)first + count, (long long)net->options.width);
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%lld neurons from neuron %lld on are not all in a network of width %lld",
+                     (long long)count, (long long)first, (long long)net->options.width);
   return SNTK_OK;
 }
 

@@ -218,8 +218,8 @@ sntk_status sntk_perturb_direction(sntk_context *ctx, const sntk_perturb *p, int
   SNTK_NEED(ctx, direction || count == 0, "direction");
   const int64_t m = p->options.width;
   if (first < 0 || count < 0 || first > m - count)
-    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "neurons %lld to %lld are not all in a network of width %lld",
-                     (long long)first, (long long)first + count, (long long)m);
+    return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "%lld neurons from neuron %lld on are not all in a network of width %lld",
+                     (long long)count, (long long)first, (long long)m);
   for (int64_t k = 0; k < p->options.dim; k++)
     memcpy(direction + k * count, p->direction + k * m + first, (size_t)count * sizeof *direction);
   return SNTK_OK;
