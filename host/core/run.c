@@ -599,9 +599,9 @@ static void withdraw(sntk_run *run) {
 }
 
 sntk_status sntk_run_open(sntk_context *ctx, const sntk_run_options *options, sntk_run **out) {
-  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, out, "run");
   *out = NULL;
+  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, options, "options");
   SNTK_NEED(ctx, options->directory, "options->directory");
   SNTK_NEED(ctx, options->command, "options->command");

@@ -305,9 +305,9 @@ static sntk_status normalize(sntk_context *ctx, sntk_normalize rule, sntk_data *
 }
 
 sntk_status sntk_data_create(sntk_context *ctx, const sntk_data_options *options, sntk_data **data) {
-  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, data, "data");
   *data = NULL;
+  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, options, "options");
   SNTK_TRY(check_options(ctx, options));
   sntk_data *made = calloc(1, sizeof *made);

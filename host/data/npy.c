@@ -315,9 +315,9 @@ sntk_status sntk_npy_load(sntk_context *ctx, const char *path, int64_t limit, sn
 }
 
 sntk_status sntk_npy_read(sntk_context *ctx, const char *path, sntk_array *array) {
-  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, array, "array");
   *array = (sntk_array){0};
+  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, path, "path");
   int64_t total;
   return sntk_npy_load(ctx, path, 0, array, &total);

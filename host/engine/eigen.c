@@ -242,9 +242,9 @@ void sntk_plan_extremes(int64_t size, sntk_plan *plan) {
 }
 
 sntk_status sntk_extreme_eigenvalues(sntk_context *ctx, const double *matrix, int64_t size, sntk_extremes *extremes) {
-  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, extremes, "extremes");
   *extremes = (sntk_extremes){0};
+  SNTK_NEED(ctx, ctx, "ctx");
   if (size < 1 || size > INT32_MAX / 64)
     return sntk_fail(ctx, SNTK_ERR_SHAPE, "eigenvalues of a matrix of order %lld: from 1 to %d", (long long)size,
                      INT32_MAX / 64);

@@ -208,9 +208,9 @@ static sntk_status copy_given(sntk_context *ctx, sntk_network *net, const sntk_n
 }
 
 sntk_status sntk_network_create(sntk_context *ctx, const sntk_network_options *options, sntk_network **out) {
-  SNTK_NEED_OPEN(ctx);
   SNTK_NEED(ctx, out, "net");
   *out = NULL;
+  SNTK_NEED_OPEN(ctx);
   SNTK_NEED(ctx, options, "options");
   SNTK_TRY(check_options(ctx, options));
   sntk_network *net = calloc(1, sizeof *net);

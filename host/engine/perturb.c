@@ -156,9 +156,9 @@ static sntk_status create(sntk_context *ctx, const sntk_network_options *network
 
 sntk_status sntk_perturb_create(sntk_context *ctx, const sntk_network_options *network, const double *inputs,
                                 int64_t samples, sntk_perturb **perturb) {
-  SNTK_NEED_OPEN(ctx);
   SNTK_NEED(ctx, perturb, "perturb");
   *perturb = NULL;
+  SNTK_NEED_OPEN(ctx);
   SNTK_NEED(ctx, network, "network");
   SNTK_NEED(ctx, inputs, "inputs");
   sntk_perturb *p = calloc(1, sizeof *p);

@@ -289,9 +289,9 @@ static sntk_status check_pairs(sntk_context *ctx, const double *x, const double 
 sntk_status sntk_power_law(sntk_context *ctx, const double *x, const double *y, const sntk_censoring *censored,
                            const int64_t *group, int64_t count, int64_t groups, double *exponents,
                            sntk_power_fit *fit) {
-  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, fit, "fit");
   *fit = (sntk_power_fit){.points = count, .exponent = NAN, .factor = NAN, .low = NAN, .high = NAN, .r_squared = NAN};
+  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, x, "x");
   SNTK_NEED(ctx, y, "y");
   SNTK_NEED(ctx, group, "group");

@@ -17,7 +17,6 @@ static const int64_t KERNEL_AT_ENDS = INT64_MAX;
 sntk_status sntk_width_try(sntk_context *ctx, const sntk_network_options *network, int64_t width, const double *inputs,
                            const double *targets, int64_t samples, const sntk_train_options *train, double ratio,
                            sntk_width_trial *trial) {
-  SNTK_NEED_OPEN(ctx);
   SNTK_NEED(ctx, trial, "trial");
   *trial = (sntk_width_trial){.width = width,
                               .loss = NAN,
@@ -28,6 +27,7 @@ sntk_status sntk_width_try(sntk_context *ctx, const sntk_network_options *networ
                               .eta_q_lambda = NAN,
                               .weight_movement = NAN,
                               .kernel_drift = NAN};
+  SNTK_NEED_OPEN(ctx);
   SNTK_NEED(ctx, network, "network");
   SNTK_NEED(ctx, train, "train");
   if (!(ratio > 0.0 && ratio <= 1.0))
@@ -68,9 +68,9 @@ sntk_status sntk_width_try(sntk_context *ctx, const sntk_network_options *networ
 
 sntk_status sntk_width_search(sntk_context *ctx, const sntk_width_options *o, sntk_width_test_fn test, void *user,
                               int64_t *width) {
-  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, width, "width");
   *width = 0;
+  SNTK_NEED(ctx, ctx, "ctx");
   SNTK_NEED(ctx, o, "options");
   SNTK_NEED(ctx, test, "test");
   if (o->multiple < 1 || o->min_width < 1 || o->max_width < o->min_width || o->min_width % o->multiple ||

@@ -497,11 +497,36 @@ static void runs(void **state) {
   assert_int_equal(system(command), 0);
 }
 
+/* What a caller frees whatever the status is nothing after a refusal, also of the context itself. */
+static void nothing_is_made(void **state) {
+  (void)state;
+  static char garbage[1];
+  sntk_context *const both[] = {NULL, closed};
+  const sntk_network_options network = options_of(M);
+  const sntk_data_options options = SNTK_DATA_OPTIONS_INIT;
+  const sntk_run_options run_options = {0};
+  for (int i = 0; i < 2; i++) {
+    sntk_context *const on = both[i];
+    sntk_network *made = (sntk_network *)(void *)garbage;
+    sntk_perturb *perturb = (sntk_perturb *)(void *)garbage;
+    sntk_data *made_data = (sntk_data *)(void *)garbage;
+    sntk_run *run = (sntk_run *)(void *)garbage;
+    sntk_array array = {.values = (double *)(void *)garbage};
+    refused(on, sntk_network_create(on, &network, &made));
+    refused(on, sntk_perturb_create(on, &network, x, N, &perturb));
+    refused(on, sntk_data_create(on, on ? NULL : &options, &made_data));
+    refused(on, sntk_run_open(on, &run_options, &run));
+    refused(on, sntk_npy_read(on, NULL, &array));
+    assert_true(!made && !perturb && !made_data && !run && !array.values);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(contexts), cmocka_unit_test(random_numbers), cmocka_unit_test(data),  cmocka_unit_test(networks),
-      cmocka_unit_test(kernels),  cmocka_unit_test(training),       cmocka_unit_test(moves), cmocka_unit_test(widths),
-      cmocka_unit_test(laws),     cmocka_unit_test(intervals),      cmocka_unit_test(runs),
+      cmocka_unit_test(contexts),  cmocka_unit_test(random_numbers), cmocka_unit_test(data),
+      cmocka_unit_test(networks),  cmocka_unit_test(kernels),        cmocka_unit_test(training),
+      cmocka_unit_test(moves),     cmocka_unit_test(widths),         cmocka_unit_test(laws),
+      cmocka_unit_test(intervals), cmocka_unit_test(runs),           cmocka_unit_test(nothing_is_made),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
