@@ -108,6 +108,39 @@ PY
   lacks out '"condition":null'
 }
 
+@test "lambda_min_error bounds what is lost below the smallest numbers, where one neuron carries the softmax" {
+  records npy x.npy 1 1 '<f8' 1
+  records npy a.npy 1 2 '<f8' 1 -1
+  cat >c.yaml <<YAML
+name: carried
+network: {activation: softmax, width: 2, weights: w.npy, signs: a.npy}
+data: {source: npy, inputs: x.npy, normalize: none}
+YAML
+  for gap in 86 97 100 102 104 110 200 370 700; do
+    records npy w.npy 1 2 '<f8' $gap 0
+    for precision in f32 f64; do
+      for form in plain displacement; do
+        rm -rf run
+        expect 0 ntk c.yaml --json --out run --precision $precision --set network.form=$form
+        # H = 16 e^-2g / (1 + e^-g)^4, of which float64 has no digit from a gap of 373 on
+        "$PYTHON" - out $gap <<'PY'
+import json, sys
+from decimal import Decimal, getcontext
+getcontext().prec = 50
+p = json.loads(open(sys.argv[1]).read())
+s = (-Decimal(sys.argv[2])).exp()
+truth = 16 * s * s / (1 + s) ** 4
+for end in "lambda_min", "lambda_max":
+    error = Decimal(p[end + "_error"])
+    assert abs(Decimal(p[end]) - truth) <= error, (p, truth)
+    assert error < max(truth / 50, Decimal("1e-86")), (p, truth)
+assert p["lambda_min_resolved"] == (p["condition"] is not None) == (p["lambda_min"] > p["lambda_min_error"]), p
+PY
+      done
+    done
+  done
+}
+
 @test "relu's limit of two unit rows 1e-8 apart" {
   records npy x.npy 2 2 '<f8' 1 0 1 1e-8
   cat >c.yaml <<YAML
