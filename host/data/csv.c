@@ -52,7 +52,7 @@ typedef struct csv_reader {
   int64_t header_fields[SEPARATORS]; /* of the header, under each separator; 0: there is none */
   bool looked;                       /* the first line is a sample because it looks so */
   line_look looks[2];                /* of the first two lines then */
-  bool counts_rows;                  /* the first column has no name and has been the row's number so far */
+  bool numbers_rows;                 /* the first column has no name and whole numbers from 0 up so far */
   double *values;
   int64_t rows, cols, capacity; /* rows are those kept */
 } csv_reader;
@@ -489,7 +489,7 @@ static sntk_status read_row(csv_reader *r, int64_t limit) {
     double value;
     const number_kind kind = parse_number(field, &value);
     if (kind != NUMBER) return bad_number(r, col + 1, field, kind);
-    if (col == 0) r->counts_rows &= value == (double)r->lines;
+    if (col == 0) r->numbers_rows &= value >= 0.0 && value == floor(value);
     if (keep && (first || col < r->cols)) {
       void *values = r->values;
       const sntk_status status = grow(r, &values, &r->capacity, start + col + 1, FIRST_VALUES, sizeof(double));
@@ -543,7 +543,7 @@ static sntk_status take_first_line(csv_reader *r, int header, bool *is_header) {
   r->looked = header < 0 && !*is_header;
   if (!*is_header) return SNTK_OK;
   for (int s = 0; s < SEPARATORS; s++) r->header_fields[s] = count_fields(r, s);
-  r->counts_rows = lacks_first_name(r);
+  r->numbers_rows = lacks_first_name(r);
   return SNTK_OK;
 }
 
@@ -567,12 +567,12 @@ static sntk_status take_end(csv_reader *r, int header) {
   if (r->lines == 0)
     return sntk_fail(r->ctx, SNTK_ERR_DATA, "%s: %s; at least one line of numbers is needed", r->path,
                      r->header_fields[NONE] ? "there is no line behind the header" : "the file is empty");
-  if (r->counts_rows && r->lines > 1 && r->cols > 1)
-    return sntk_fail(
-        r->ctx, SNTK_ERR_DATA,
-        "%s: the first column has no name and counts the rows from 0: programs write their index so, and it would be "
-        "taken for an input; write the file without it, in Python df.to_csv(..., index=False), or name the column",
-        r->path);
+  if (r->numbers_rows && r->lines > 1 && r->cols > 1) /* of shuffled rows, or a part of them, in any order */
+    return sntk_fail(r->ctx, SNTK_ERR_DATA,
+                     "%s: the first column has no name and numbers the rows: programs write their index so, and it "
+                     "would be taken for an input; write the file without it, in Python df.to_csv(..., index=False), "
+                     "or name the column",
+                     r->path);
   return r->looked && r->lines == 1 ? compare_lines(r, header == SNTK_HEADER_OF_LABELS) : SNTK_OK;
 }
 

@@ -156,7 +156,8 @@ static void test_clear_headers(void **state) {
       {"x0,x1\n0,1\n", 1, 2, 0},
       {"\"sepal length (cm)\",\"sepal width (cm)\"\n1,2\n", 1, 2, 1},
       {"\xEF\xBB\xBF\"a\",\"b\"\r\n1,2\r\n", 1, 2, 1},
-      {",a,b\n1,1,2\n0,3,4\n", 2, 3, 1},
+      {",a,b\n1.5,1,2\n0,3,4\n", 2, 3, 1.5},
+      {",a,b\n1,1,2\n-1,3,4\n", 2, 3, 1},
       {"Unnamed: 0,V1\n0,1\n", 1, 2, 0},
       {"gr\xC3\xB6\xC3\x9F"
        "e,h\xC3\xB6he\n1,2\n",
@@ -190,6 +191,9 @@ static void test_csv_near_misses(void **state) {
   } cases[] = {
       {",a,b\n0,1,2\n1,3,4\n", "first column has no name|index=False"}, /* the index of a frame */
       {"Unnamed: 0,a\n0,1\n1,3\n2,5\n", "first column has no name|index=False"},
+      {",a,b\n1,1,2\n0,3,4\n", "first column has no name|index=False"},             /* shuffled */
+      {",a\n5,0.5\n2,1\n9,1.5\n", "first column has no name|index=False"},          /* a part */
+      {"\"\",\"a\"\n\"1\",0.5\n\"2\",1\n", "first column has no name|index=False"}, /* R's row names */
       {"NAN\n1\n", "refused:1: column 1|not finite"},
       {"nan,-inf\n1,2\n", "refused:1: column 1|not finite"},
       {",\n1,2\n", "refused:1: column 1|empty"},
