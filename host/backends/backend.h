@@ -243,6 +243,10 @@ enum { SNTK_MAX_THREADS = 4096 };
  * SNTK_ERR_MEMORY where there is no room. Before the first call of either. */
 sntk_status sntk_threads_open(sntk_context *ctx, int wanted, int *threads);
 
+/* Before calls of the library: it takes the number of threads that OpenMP has for the calling thread, which need not be
+ * the one that opened the context. Another number would give other bits. */
+void sntk_threads_use(const sntk_context *ctx);
+
 /* Is SOFTNTK_ISA a word that is known (SNTK_ERR_ARGUMENT) and that the processor can follow (SNTK_ERR_BACKEND)? */
 sntk_status sntk_isa_check(sntk_context *ctx);
 

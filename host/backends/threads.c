@@ -181,7 +181,13 @@ sntk_status sntk_threads_open(sntk_context *ctx, int wanted, int *threads) {
     openblas_set_num_threads(*threads);
     if (!called) first_call();
     called = true;
+    ctx->library_threads = *threads;
   }
   pthread_mutex_unlock(&lock);
   return status;
+}
+
+void sntk_threads_use(const sntk_context *ctx) {
+  if (ctx->library_threads > 0 && omp_get_max_threads() != ctx->library_threads)
+    omp_set_num_threads(ctx->library_threads);
 }

@@ -24,6 +24,7 @@ struct sntk_context {
   const struct sntk_backend *backend; /* NULL until opened */
   void *backend_state;                /* the backend's own */
   int device, threads;
+  int library_threads;  /* of the linear algebra library; 0 until they are known (see sntk_threads_use) */
   bool tensor_cores;    /* asked for; a backend without them refuses */
   int64_t memory_limit; /* 0: none given */
   char device_name[SNTK_DEVICE_CHARS];

@@ -251,6 +251,7 @@ sntk_status sntk_extreme_eigenvalues(sntk_context *ctx, const double *matrix, in
   SNTK_NEED(ctx, matrix, "matrix");
   int threads; /* a context without a backend has not asked yet whether the library finds its room */
   if (!ctx->backend) SNTK_TRY(sntk_threads_open(ctx, 0, &threads));
+  sntk_threads_use(ctx);
   problem p = {.matrix = matrix, .n = (int)size};
   SNTK_TRY(measure(ctx, &p));
   if (p.norm == 0.0) return SNTK_OK;
@@ -306,6 +307,7 @@ sntk_status sntk_lowest_eigenvector(sntk_context *ctx, double *matrix, int64_t s
   int found, support[2], integers, info;
   double reals, *values = NULL, *work = NULL;
   int *iwork = NULL;
+  sntk_threads_use(ctx);
   dsyevr_("V", "I", "L", &n, matrix, &n, &none, &none, &first, &first, &none, &found, &reals, vector, &n, support,
           &reals, &query, &integers, &query, &info, 1, 1, 1);
   const int lwork = (int)reals, liwork = integers;

@@ -396,6 +396,7 @@ static void add_lower(const sntk_context *ctx, const float *product, int64_t row
 
 static sntk_status cpu_gram_add(sntk_context *ctx, sntk_precision type, const void *u, int64_t rows, int64_t cols,
                                 int64_t ld, double *gram) {
+  sntk_threads_use(ctx);
   if (type == SNTK_F64) {
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)rows, (int)cols, 1.0, u, (int)ld, 1.0, gram, (int)rows);
     return SNTK_OK;
@@ -420,6 +421,7 @@ static sntk_status cpu_feature_change(sntk_context *ctx, const sntk_neurons *v, 
 
 static sntk_status cpu_gram_add_change(sntk_context *ctx, sntk_precision type, const void *du, const void *um,
                                        int64_t rows, int64_t cols, int64_t ld, double *gram) {
+  sntk_threads_use(ctx);
   if (type == SNTK_F64) {
     cblas_dsyr2k(CblasRowMajor, CblasLower, CblasNoTrans, (int)rows, (int)cols, 1.0, du, (int)ld, um, (int)ld, 1.0,
                  gram, (int)rows);
@@ -549,6 +551,7 @@ static sntk_status cpu_gram_finish(sntk_context *ctx, const sntk_samples *s, int
   const int64_t n = s->count, size = n * outputs;
   double *k;
   SNTK_TRY(sntk_alloc(ctx, "inner products of the inputs", n * n, sizeof *k, (void **)&k));
+  sntk_threads_use(ctx);
   cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)n, (int)s->dim, 1.0, s->x64, (int)s->dim, 0.0, k, (int)n);
 #pragma omp parallel for num_threads(ctx->threads) schedule(static) if (pays(size * size))
   for (int64_t a = 0; a < size; a++)
@@ -652,6 +655,7 @@ static sntk_status cpu_kernel_gradient(sntk_context *ctx, const sntk_neurons *v,
   SNTK_TRY(scratch(ctx, SCRATCH_SUMS, 2 * n, sizeof *units, (void **)&units));
   SNTK_TRY(scratch(ctx, SCRATCH_PANELS, sntk_size_mul(slab.columns, (2 * rows + n) * size + 1), 1, (void **)&memory));
   SNTK_TRY(scratch(ctx, SCRATCH_GRAM, sntk_size_mul(rows, rows), (size_t)size, &m));
+  sntk_threads_use(ctx);
   for (int64_t i = 0; i < 2 * n; i++) units[i] = i % 2 ? -1.0 : 1.0;
   for (int64_t j = 0; j < rows * rows; j++) set_element(m, j, v->type, matrix[j]);
   slab.u = memory;
@@ -688,6 +692,7 @@ static sntk_status cpu_eigenvalues(sntk_context *ctx, double *matrix, int64_t si
   const int n = (int)size;
   int query = -1, iwork_size = 0, info = 0;
   double work_size = 0.0;
+  sntk_threads_use(ctx);
   dsyevd_("N", "L", &n, matrix, &n, values, &work_size, &query, &iwork_size, &query, &info, 1, 1);
   const int lwork = (int)work_size, liwork = iwork_size;
   double *work = NULL;
