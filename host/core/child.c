@@ -72,11 +72,18 @@ static void settle(int64_t space, pid_t parent) {
     if (null >= 0) dup2(null, fd);
 }
 
+/* Too many processes or too little memory to start one, or too many files. */
+static sntk_status cannot_start(sntk_context *ctx, const char *what, int reason) {
+  if (reason == EMFILE || reason == ENFILE)
+    return sntk_fail(ctx, SNTK_ERR_IO, "%s: no process of its own can be started: %s; allow more (ulimit -n)", what,
+                     strerror(reason));
+  return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no process of its own can be started: %s", what, strerror(reason));
+}
+
 sntk_status sntk_child_start(sntk_context *ctx, const char *what, int64_t memory, sntk_child_fn work, void *user,
                              sntk_child *child) {
   int ends[2];
-  if (!make_link(ends))
-    return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no socket to a process of its own: %s", what, strerror(errno));
+  if (!make_link(ends)) return cannot_start(ctx, what, errno);
   const int64_t now = address_space();
   const int64_t space = now > 0 ? sntk_size_add(now, memory) : 0;
   const pid_t parent = getpid();
@@ -96,7 +103,7 @@ sntk_status sntk_child_start(sntk_context *ctx, const char *what, int64_t memory
   close(ends[1]);
   if (pid < 0) {
     close(ends[0]);
-    return sntk_fail(ctx, SNTK_ERR_MEMORY, "%s: no process of its own can be started: %s", what, strerror(reason));
+    return cannot_start(ctx, what, reason);
   }
   *child = (sntk_child){.pid = pid, .link = ends[0]};
   return SNTK_OK;

@@ -34,6 +34,7 @@ typedef enum number_kind { NUMBER, EMPTY, NOT_NUMBER, NOT_FINITE, TOO_LARGE, INE
 typedef struct line_look {
   int64_t fields, quoted, decimals; /* decimals: with a point or an exponent */
   bool increasing;                  /* whole numbers from 0 up, each above the one before */
+  bool rising, falling;             /* whole numbers of either sign in that order */
   double first, last;
 } line_look;
 
@@ -428,7 +429,7 @@ static bool lacks_first_name(const csv_reader *r) {
 
 /* How the numbers of the line are written. */
 static line_look look_at(const csv_reader *r) {
-  line_look look = {.increasing = true, .last = -1.0};
+  line_look look = {.increasing = true, .rising = true, .falling = true, .last = -1.0};
   csv_cursor c = start_fields(r->line, r->line_size, r->separator);
   csv_field field;
   while (c.more && next_field(&c, r->separator, &field)) {
@@ -436,7 +437,10 @@ static line_look look_at(const csv_reader *r) {
     bool decimals = false;
     parse_number(field, &value);
     for (int64_t j = 0; j < field.size; j++) decimals |= field.text[j] == '.' || (field.text[j] | 32) == 'e';
-    look.increasing &= value > look.last && value == floor(value);
+    const bool whole = value == floor(value), begins = look.fields == 0;
+    look.increasing &= whole && value > look.last;
+    look.rising &= whole && (begins || value > look.last);
+    look.falling &= whole && (begins || value < look.last);
     if (look.fields == 0) look.first = value;
     look.last = value;
     look.decimals += decimals;
@@ -469,8 +473,9 @@ static sntk_status check_count(const csv_reader *r, bool labels) {
 static sntk_status compare_lines(const csv_reader *r, bool labels) {
   const line_look *const first = &r->looks[0], *const next = &r->looks[1];
   SNTK_TRY(check_count(r, labels));
-  if (first->fields > 1 && first->increasing && !first->decimals && next->fields > 0 && next->decimals == next->fields)
-    return perhaps_header(r, "the line has increasing whole numbers, and all of the next have decimals");
+  if (first->fields > 1 && (first->rising || first->falling) && !first->decimals && next->fields > 0 &&
+      next->decimals == next->fields)
+    return perhaps_header(r, "the line has whole numbers in order, and all of the next have decimals");
   if (first->quoted == first->fields && next->fields > 0 && next->quoted == 0)
     return perhaps_header(r, "every number of the line is in quotes, and none of the next is");
   return SNTK_OK;

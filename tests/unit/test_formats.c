@@ -117,7 +117,9 @@ static void test_unclear_headers(void **state) {
                                       "1.2.3",
                                       "1x1",
                                       "label,1x1,1x2",
-                                      "100,200,300" /* whole numbers above decimals */};
+                                      "100,200,300", /* whole numbers above decimals */
+                                      "3,2,1,0",
+                                      "-1,0,1,2"};
   for (size_t c = 0; c < sizeof lines / sizeof *lines; c++) {
     const char *line = lines[c];
     const char separator = strpbrk(line, ",;\t ") ? *strpbrk(line, ",;\t ") : '\n';
