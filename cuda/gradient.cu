@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
       tile_zero<R, TI, TJ>(acc[w]);
       tile_product<R, TI, TJ>(x, ws + w * dp * TN, dp, ty, tx, acc[w]);
     }
-    R sign[TJ], ra[ONE ? 1 : TI][ONE ? 1 : TJ];
+    R sign[TJ], ra[ONE ? 1 : TI][ONE ? 1 : TJ] = {};
     if (ONE) {
 #pragma unroll
       for (int j = 0; j < TJ; j += V) load16(ss + j * TILE_X + tx * V, sign + j);
@@ -130,13 +130,16 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_kernel(gradient_argu
       R g[HALVES][TJ];
 #pragma unroll
       for (int j = 0; j < TJ; j++) {
-        const R pull = ONE ? sign[j] * r : ra[ONE ? 0 : i][ONE ? 0 : j];
+        const R all = ra[ONE ? 0 : i][ONE ? 0 : j]; /* of several outputs */
+        const R pull = ONE ? fused(sign[j], r, minus_c) : all + minus_c;
         if (LAYOUT == SNTK_LAYOUT_PLAIN) {
-          g[0][j] = slope_of<R, ACT>(acc[0][i][j], shift) * (pull + minus_c);
+          g[0][j] = slope_of<R, ACT>(acc[0][i][j], shift) * pull;
         } else {
-          g[0][j] = slope_of<R, ACT>(acc[0][i][j] + acc[1][i][j], shift) * (pull + minus_c);
-          if (HALVES == 2)
-            g[HALVES - 1][j] = slope_of<R, ACT>(acc[0][i][j] + acc[M - 1][i][j], shift) * (minus_c - pull);
+          g[0][j] = slope_of<R, ACT>(acc[0][i][j] + acc[1][i][j], shift) * pull;
+          if (HALVES == 2) {
+            const R opposite = ONE ? fused(-sign[j], r, minus_c) : minus_c - all;
+            g[HALVES - 1][j] = slope_of<R, ACT>(acc[0][i][j] + acc[M - 1][i][j], shift) * opposite;
+          }
         }
       }
 #pragma unroll
