@@ -54,7 +54,10 @@ sntk_status app_single(app *a, const char *kind, app_point_fn point_of, app_cost
     int64_t bytes;
     double seconds;
     SNTK_TRY(cost_of(a, a->config, &bytes, &seconds));
-    return app_print_dry_run(a, 1, bytes, seconds, "from a short measurement; training at its full budget of steps");
+    return app_print_dry_run(a, 1, bytes, seconds,
+                             point_of == app_train_point
+                                 ? "from a short measurement; training at its full budget of steps"
+                                 : "from a short measurement");
   }
   SNTK_TRY(app_run_open(a));
   sntk_status failure = SNTK_OK;

@@ -293,7 +293,9 @@ void app_train_table(app *a) {
     if (strcmp(app_text(point, "status"), "failed") == 0)
       app_line(stdout, "failed: %s, width %lld: %s", app_text(point, "activation"), (long long)app_int(point, "width"),
                app_text(point, "error"));
-    if (!json_is_true(json_object_get(point, "updates_below_resolution"))) continue;
+    if (strcmp(app_text(point, "status"), "failed") == 0 ||
+        !json_is_true(json_object_get(point, "updates_below_resolution")))
+      continue;
     const bool coarse =
         strcmp(app_text(point, "form"), "plain") == 0 && strcmp(app_text(point, "computed_in"), "f32") == 0;
     app_line(

@@ -57,8 +57,12 @@ int64_t app_law_draws(const json_t *points, size_t index, const char *x, bool *f
   return draws;
 }
 
+/* A run that failed has figures of where it came to: no law's. */
+static bool has_failed(const json_t *point) { return strcmp(app_text(point, "status"), "failed") == 0; }
+
 /* What a point knows of a quantity: its value, or a bound where the value was not found. False: nothing. */
 static bool known(const json_t *point, const app_quantity *q, double *value, sntk_censoring *censored) {
+  if (has_failed(point)) return false;
   const double least = q->above ? app_real(point, q->above) : NAN;
   const double most = q->at_most ? app_real(point, q->at_most) : NAN;
   *value = app_real(point, q->key);
@@ -101,6 +105,7 @@ static bool law_median(const json_t *points, const json_t *like, const char *x, 
     sntk_censoring censored;
     if (!together(point, like, x)) continue;
     all++;
+    if (has_failed(point)) continue;
     readings[have].value = app_real(point, q->key);
     readings[have].beyond = false;
     if (!isfinite(readings[have].value)) {

@@ -92,7 +92,7 @@ void app_print_help(const app_command *command) {
   printf(
       "\nexit codes: 0 done; 2 bad usage, configuration or data; 3 backend or device not available; 4 not enough "
       "memory;\n"
-      "5 numerical failure (overflow, divergence); 75 interrupted, resumable\n");
+      "5 numerical failure (overflow, divergence, no good point in a grid); 75 interrupted, resumable\n");
 }
 
 static sntk_status whole_number(app *a, const char *option, const char *text, int64_t most, int64_t *value) {

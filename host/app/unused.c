@@ -95,7 +95,7 @@ static const struct {
     {"data.harmonic_degree", of_harmonic, "data.targets harmonic", {"data.targets"}},
     {"data.labels", of_labels, "data.targets values or classes", {"data.targets"}},
     {"data.seed", of_draws, "inputs or targets that are drawn", {"data.source", "data.targets"}},
-    {"data.test_samples", of_held_out, "train or a sweep of it, or all the other rows of a file", {NULL}},
+    {"data.test_samples", of_held_out, "train or a sweep of it", {NULL}},
     {"train.theory_c", of_theory, "train.eta theory", {"train.eta"}},
     {"train.theory_delta", of_theory, "train.eta theory", {"train.eta"}},
     {"ntk.min_prefix", of_halves, "ntk.prefixes true without ntk.prefix_widths", {"ntk.prefixes", "ntk.prefix_widths"}},

@@ -67,7 +67,8 @@ static const sntk_config_row rows[] = {
      .help = ".npy file of the initial weights, d x m; init is then ignored"},
     {"network.signs", .type = SNTK_CONFIG_PATH, .no_axis = true, .help = ".npy file of the signs, p x m of +1 and -1"},
     {"network.displacement", .type = SNTK_CONFIG_PATH, .no_axis = true,
-     .help = ".npy file of what the weights have moved from W0 at the start, d x m, in displacement form"},
+     .help = ".npy file of what the weights have moved from W0 at the start, d x m, in displacement form: run.h5's "
+             "/displacement; W0 is what the seed draws, or network.weights, then run.h5's /base"},
 
     {"data.source", CHOICE("sphere|gaussian|clusters|npy|csv|hdf5|idx"),
      .help = "where the inputs come from: a generator or a file format"},

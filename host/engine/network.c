@@ -174,10 +174,19 @@ static sntk_status check_options(sntk_context *ctx, const sntk_network_options *
         ctx, SNTK_ERR_ARGUMENT,
         "a displacement was given, and the network is kept in plain form; use form displacement, or give the "
         "sum as weights");
-  for (int64_t j = 0; o->displacement && j < sntk_size_mul(o->width, o->dim); j++)
+  for (int64_t j = 0; o->displacement && j < sntk_size_mul(o->width, o->dim); j++) {
     if (!isfinite(o->displacement[j]))
       return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "displacement (%lld, %lld) is not finite", (long long)(j / o->width),
                        (long long)(j % o->width));
+    /* a sum of base and displacement, as run.h5's /weights is, would be moved twice in silence */
+    if (o->weights && ctx->backend->precision(ctx, o->precision) == SNTK_F32 &&
+        o->weights[j] != (double)(float)o->weights[j])
+      return sntk_fail(
+          ctx, SNTK_ERR_ARGUMENT,
+          "weight (%lld, %lld) is %.17g, no float32 number as those of a base are: it may hold the "
+          "displacement already, as run.h5's /weights does; give its /base, or none where the seed draws it",
+          (long long)(j / o->width), (long long)(j % o->width), o->weights[j]);
+  }
   if (o->form == SNTK_FORM_DISPLACEMENT && o->streamed)
     return sntk_fail(ctx, SNTK_ERR_ARGUMENT, "a streamed network keeps no displacement; use form plain");
   return SNTK_OK;

@@ -67,7 +67,8 @@ typedef struct sntk_network_options {
                             weights too. */
   bool streamed; /**< true: weights are made anew for each slab and never stored; such a network cannot be trained */
   const double *displacement; /**< d x m, or NULL: none. What the weights have moved from W0, drawn or given, needs the
-                                 displacement form. Copied. */
+                                 displacement form; a W0 that is given in f32 must be float32 numbers. Movement counts
+                                 from W0. Copied. */
 } sntk_network_options;
 
 #define SNTK_NETWORK_OPTIONS_INIT                                                                                      \

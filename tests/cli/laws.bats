@@ -133,3 +133,15 @@ PY
   expect 0 perturb p.yaml --set perturb.max_radius=0.01 --out table
   has out '^softmax .* >0\.01 +0\.01 ' 'region_radius +4 \(4 censored\) +0 +- +not determined'
 }
+
+@test "runs that failed are in no law and no median" {
+  cat >f.yaml <<'YAML'
+network: {activation: exp, init: iid}
+data: {source: sphere, samples: 4, dim: 3}
+train: {steps: 50, eta: 10000}
+grid: {network.width: [16, 32, 64], seed: [1, 2, 3]}
+YAML
+  expect 5 sweep f.yaml --json
+  equal failed "$(grep -c '"status":"failed"' out)" 9
+  lacks out sweep_fit
+}

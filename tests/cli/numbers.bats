@@ -212,6 +212,9 @@ assert len(rows) == 6, rows
 assert all(abs(a - b) < 2e-6 for a, b in rows), rows
 '
   done
+  # the sum holds the displacement already: it must not be moved twice in silence
+  expect 2 train c.yaml $given --set network.displacement=d.npy --out no
+  one_line 'weight .* no float32 number as those of a base are: it may hold the displacement already'
   # plain form has none
   expect 2 train c.yaml --set network.displacement=d.npy --precision f64 --out no
   one_line 'network\.displacement: the network is kept in plain form, which has none; use network\.form displacement'
