@@ -409,17 +409,18 @@ static sntk_status compute_blocks(app *a, const app_problem *problem, sntk_netwo
 }
 
 /* Rounding is a share of H only above the smallest numbers. A softmax share that float32 has no exponent for is lost,
- * up to 2^-149 of it, and A - f with the shares of all neurons; so a row of features, times |x|, is off by at most
- * `row`, and H = B B^T by 2 |B| |E| + |E|^2 with |E|^2 = rows row^2. An entry is a multiple of float64's smallest
- * number. */
+ * up to 2^-149 of it (2^-126 on a device, whose exponential flushes what is smaller), and A - f with the shares of all
+ * neurons; so a row of features, times |x|, is off by at most `row`, and H = B B^T by 2 |B| |E| + |E|^2 with |E|^2 =
+ * rows row^2. An entry is a multiple of float64's smallest number. */
 static void add_underflow(const app *a, const app_problem *problem, kernels *k) {
   const sntk_network_options *const o = &problem->network;
   const bool narrow = sntk_context_precision(a->ctx, o->precision) == SNTK_F32;
   const double rows = (double)problem->data->samples * (double)k->outputs, m = (double)k->width;
+  const double lost = strcmp(sntk_context_backend(a->ctx), "cuda") == 0 ? 0x1p-124 : 0x1p-147;
   double input = 0.0;
   for (int64_t i = 0; i < problem->data->samples; i++)
     input = fmax(input, sntk_norm(problem->data->inputs + i * o->dim, o->dim));
-  const double row = narrow && o->activation != SNTK_RELU ? input * m * sqrt(m) * 0x1p-147 : 0.0, e = sqrt(rows) * row;
+  const double row = narrow && o->activation != SNTK_RELU ? input * m * sqrt(m) * lost : 0.0, e = sqrt(rows) * row;
   const double off = e * (2.0 * sqrt(fmax(k->spectrum.ends.max, 0.0)) + e) + rows * 0x1p-1074;
   k->spectrum.ends.min_error += off;
   k->spectrum.ends.max_error += off;

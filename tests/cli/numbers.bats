@@ -133,7 +133,8 @@ truth = 16 * s * s / (1 + s) ** 4
 for end in "lambda_min", "lambda_max":
     error = Decimal(p[end + "_error"])
     assert abs(Decimal(p[end]) - truth) <= error, (p, truth)
-    assert error < max(truth / 50, Decimal("1e-86")), (p, truth)
+    # a device flushes shares below 2^-126: all that is known of H is then that it is below 2e-73
+    assert error < max(truth / 50, Decimal("2e-73" if p["backend"] == "cuda" else "1e-86")), (p, truth)
 assert p["lambda_min_resolved"] == (p["condition"] is not None) == (p["lambda_min"] > p["lambda_min_error"]), p
 PY
       done
